@@ -1,0 +1,93 @@
+"""What several test files share: the repository, the real cases, and scans made of ellipsoids."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Columns are the directions of i, j, k in LPS: a turn of 20 degrees about x, then of 30 degrees about z.
+_COS_X, _SIN_X, _COS_Z, _SIN_Z = (f(math.radians(a)) for a in (20, 30) for f in (math.cos, math.sin))
+OBLIQUE = (
+    *(_COS_Z, -_SIN_Z * _COS_X, _SIN_Z * _SIN_X),
+    *(_SIN_Z, _COS_Z * _COS_X, -_COS_Z * _SIN_X),
+    *(0.0, _SIN_X, _COS_X),
+)
+
+EllipsoidScan = Callable[..., tuple[sitk.Image, sitk.Image]]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real cases; they are for evaluation only and never part of the project."""
+    folder = Path(os.environ.get("LTS_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "README.md").is_file():
+        pytest.skip(f"needs the real cases: set LTS_DATA to their folder (no README.md in {folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oblique() -> tuple[float, ...]:
+    """Return a right-handed direction matrix (row-major, LPS) with no axis along the patient's."""
+    return OBLIQUE
+
+
+@pytest.fixture(scope="session")
+def ellipsoid_scan() -> EllipsoidScan:
+    """Return `draw_ellipsoids`."""
+    return draw_ellipsoids
+
+
+def draw_ellipsoids(
+    size: Sequence[int] = (48, 40, 24),
+    spacing_mm: Sequence[float] = (3.0, 3.0, 5.0),
+    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    lesions: Sequence[tuple[Sequence[float], float]] = (((0.0, 0.0, 0.0), 12.0),),
+    noise_hu: float = 0.0,
+) -> tuple[sitk.Image, sitk.Image]:
+    """Draw a body of fat with an ellipsoid liver and round lesions in it, like a portal-venous CT.
+
+    The liver's semi-axes are 0.3 of the field of view along each axis. The origin is (-50, 20, 7) mm.
+
+    Args:
+        size: voxels along (i, j, k).
+        spacing_mm: edges of a voxel along (i, j, k).
+        direction: row-major direction matrix, LPS.
+        lesions: for each lesion, its centre in mm from the liver's along the axes (i, j, k), and its radius in mm.
+        noise_hu: standard deviation of the noise, always the same for one size.
+
+    Returns:
+        The scan in HU (int16: air -1000, fat -100, liver 110, tumour 60), and its labels 0/1/2 (uint8).
+    """
+    extent = np.array(size) * np.array(spacing_mm)
+    axes = [(np.arange(n) + 0.5) * s - e / 2 for n, s, e in zip(size, spacing_mm, extent, strict=True)]
+    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+    radius = np.sqrt((x / extent[0]) ** 2 + (y / extent[1]) ** 2 + (z / extent[2]) ** 2)
+    labels = (radius <= 0.3).astype(np.uint8)
+    for (dx, dy, dz), radius_mm in lesions:
+        labels[((x - dx) ** 2 + (y - dy) ** 2 + (z - dz) ** 2 <= radius_mm**2) & (labels > 0)] = 2
+    hounsfield = np.where(radius <= 0.45, -100.0, -1000.0)
+    hounsfield[labels == 1] = 110
+    hounsfield[labels == 2] = 60
+    hounsfield += np.random.default_rng(0).normal(0, noise_hu, hounsfield.shape)
+
+    scan = sitk.GetImageFromArray(hounsfield.round().astype(np.int16))
+    segments = sitk.GetImageFromArray(labels)
+    for image in (scan, segments):
+        image.SetSpacing([float(s) for s in spacing_mm])
+        image.SetOrigin((-50.0, 20.0, 7.0))
+        image.SetDirection([float(d) for d in direction])
+    return scan, segments
