@@ -1,0 +1,70 @@
+"""What can go wrong, as a tree of exceptions and warnings.
+
+Every error message is one line that says what was wanted and what was found. The command line
+prints that line and exits with code 2; nothing has been written by then.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class LiverTumorSegError(ValueError):
+    """Base of every error that a user can cause and mend."""
+
+
+class ImageError(LiverTumorSegError):
+    """The scan cannot be read, or is not a 3D grey-scale volume that can be segmented."""
+
+
+class SeriesChoiceError(ImageError):
+    """A DICOM folder holds several series and none was chosen; the message lists them."""
+
+
+class RecipeError(LiverTumorSegError):
+    """A recipe has an unknown key, a missing key or a value out of range."""
+
+
+class BundleError(LiverTumorSegError):
+    """A bundle is incomplete, was changed after it was sealed, or does not fit its recipe."""
+
+
+class DeviceError(LiverTumorSegError):
+    """The device or engine asked for is not on this computer."""
+
+
+class OutputError(LiverTumorSegError):
+    """The results cannot be written where the user wants them."""
+
+
+class LiverTumorSegWarning(UserWarning):
+    """Something the user should know of a result that is nevertheless valid."""
+
+
+@contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """Collect the texts of our warnings raised inside the block; others pass through untouched.
+
+    Yields:
+        The list that fills up while the block runs, without repeats.
+    """
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LiverTumorSegWarning)
+        show_others = warnings.showwarning
+
+        def record(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+            if not issubclass(category, LiverTumorSegWarning):
+                show_others(message, category, filename, lineno, file, line)
+            elif str(message) not in texts:
+                texts.append(str(message))
+
+        warnings.showwarning = record
+        yield texts
+
+
+def warn(message: str) -> None:
+    """Tell the user something about a result that is nevertheless valid."""
+    warnings.warn(message, LiverTumorSegWarning, stacklevel=3)
