@@ -1,0 +1,168 @@
+"""The networks' last word -> labels: components, holes, sizes, what lies in or at the liver.
+
+All of it happens on the network's grid, where it is cheap; the scan's grid is touched once, at the
+end. That makes the sensitivity factor re-applicable in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .geometry import Box, GridGeometry, box_of_mask, clipped_box
+from .lesions import label_components
+from .recipe import Postprocessing
+from .restoring import restore_labels
+
+# Logit difference that decides a voxel against (or for) a class for good.
+_NEVER, _SURELY = -20.0, 2.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the networks said of a region, before any vote.
+
+    Attributes:
+        liver, tumour: float16 (k, j, i) logit differences to the background on the last stage's grid.
+        geometry: that grid.
+        rules: what is made of them.
+    """
+
+    liver: np.ndarray
+    tumour: np.ndarray
+    geometry: GridGeometry
+    rules: Postprocessing
+
+    def labels_like(self, image: sitk.Image, factor: float = 1.0) -> sitk.Image:
+        """uint8 labels 0/1/2 on the scan's grid, with the tumour's probability scaled by `factor`."""
+        labels = np.zeros(image.GetSize()[::-1], np.uint8)
+        liver, tumour, found = gated(self, factor)
+        if found is not None:
+            box = _one_voxel_wider(box_of_mask(found, self.geometry, image), image)
+            labels[box.slices] = restore_labels(liver, tumour, self.geometry, image, box)
+            if self.rules.opening_radius_voxels:
+                _open_tumours(labels[box.slices], self.rules.opening_radius_voxels)
+        result = sitk.GetImageFromArray(labels)
+        result.CopyInformation(image)
+        return result
+
+    def tumour_probability(self) -> sitk.Image:
+        """The tumour's softmax probability (factor 1) as an image on the network's grid."""
+        return self.geometry.image(_tumour_softmax(self.liver.astype(np.float32), self.tumour.astype(np.float32)))
+
+
+def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Both logit differences with everything that postprocessing rejects voted down.
+
+    Returns:
+        liver and tumour differences (float32), and the mask of all that was kept, or None for nothing.
+    """
+    rules, spacing = evidence.rules, evidence.geometry.spacing_mm
+    liver = evidence.liver.astype(np.float32)
+    tumour = evidence.tumour.astype(np.float32)
+    probability = _tumour_softmax(liver, tumour)
+    tumour += np.float32(np.log(factor))
+    is_tumour = tumour > np.maximum(liver, 0)
+    organ = large_components(is_tumour | (liver > 0), rules.keep_liver_above)
+    if not organ.any():
+        return liver, tumour, None
+    if rules.fill_holes:
+        organ = _filled(organ)
+    lesions = _kept_lesions(is_tumour, probability, organ, rules, spacing)
+    organ |= lesions
+    # Interpolation between a kept voxel and its neighbour must stay as the network meant it, so the
+    # gate stands one voxel off.
+    liver = np.where(organ, np.where(is_tumour | (liver > 0), liver, _SURELY), liver)
+    liver[~_dilated(organ)] = _NEVER
+    rejected = is_tumour & ~lesions
+    liver[rejected & organ] = np.maximum(liver[rejected & organ], _SURELY)
+    tumour[~_dilated(lesions) | rejected] = _NEVER
+    return liver, tumour, organ
+
+
+def large_components(mask: np.ndarray, share: float) -> np.ndarray:
+    """The 6-connected components with at least `share` of the largest one's voxels."""
+    components, count = label_components(mask)
+    if count <= 1:
+        return mask.copy()
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= share * sizes.max())[components] & mask)
+
+
+def _tumour_softmax(liver: np.ndarray, tumour: np.ndarray) -> np.ndarray:
+    highest = np.maximum(np.maximum(liver, tumour), 0)
+    tumour_part = np.exp(tumour - highest)
+    return np.asarray(tumour_part / (tumour_part + np.exp(liver - highest) + np.exp(-highest)), np.float32)
+
+
+def _kept_lesions(
+    is_tumour: np.ndarray, probability: np.ndarray, organ: np.ndarray, rules: Postprocessing, spacing: float
+) -> np.ndarray:
+    """Tumour components at the liver that are large and probable enough."""
+    import edt
+
+    components, count = label_components(is_tumour)
+    if count == 0:
+        return is_tumour
+    flat = components.ravel()
+    sizes = np.bincount(flat, minlength=count + 1)
+    means = np.bincount(flat, weights=probability.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    reach = edt.edt(~organ, anisotropy=(spacing,) * 3) <= rules.tumour_reach_mm
+    touching = np.bincount(flat[reach.ravel()], minlength=count + 1) > 0
+    keep = touching & (sizes * spacing**3 / 1000 >= rules.min_lesion_ml) & (means >= rules.min_lesion_probability)
+    keep[0] = False
+    return np.asarray(keep[components])
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    import fill_voids
+
+    return np.asarray(fill_voids.fill(mask)).astype(bool)
+
+
+def _dilated(mask: np.ndarray) -> np.ndarray:
+    """Dilation by one voxel in all 26 directions."""
+    for axis in range(3):
+        grown = mask.copy()
+        forward, backward = [slice(None)] * 3, [slice(None)] * 3
+        forward[axis], backward[axis] = slice(1, None), slice(None, -1)
+        grown[tuple(forward)] |= mask[tuple(backward)]
+        grown[tuple(backward)] |= mask[tuple(forward)]
+        mask = grown
+    return mask
+
+
+def _one_voxel_wider(box: Box, image: sitk.Image) -> Box:
+    low = np.array(box.start) - 1
+    return clipped_box(low, low + np.array(box.size) + 2, image)
+
+
+def _open_tumours(labels: np.ndarray, radius: int) -> None:
+    """Opening of the tumour with a digital ball on the scan's grid (S1); what it removes becomes liver."""
+    places = np.argwhere(labels == 2)
+    if len(places) == 0:
+        return
+    low = np.maximum(places.min(0) - radius, 0)
+    high = places.max(0) + radius + 1
+    region = labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    tumour = region == 2
+    opened = opening(tumour, radius)
+    region[tumour & ~opened] = 1
+
+
+def opening(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Morphological opening with the ball of voxels at most `radius` from the centre (33 voxels for 2)."""
+    reach = range(-radius, radius + 1)
+    ball = [(k, j, i) for k in reach for j in reach for i in reach if k * k + j * j + i * i <= radius * radius]
+    padded = np.pad(mask, 2 * radius)
+    eroded = np.ones_like(padded)
+    for shift in ball:
+        eroded &= np.roll(padded, shift, (0, 1, 2))
+    opened = np.zeros_like(padded)
+    for shift in ball:
+        opened |= np.roll(eroded, shift, (0, 1, 2))
+    inner = slice(2 * radius, -2 * radius)
+    return np.asarray(opened[inner, inner, inner])

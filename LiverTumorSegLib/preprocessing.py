@@ -1,0 +1,52 @@
+"""Scan -> what a network sees, and the way back.
+
+Resampling lies in `geometry.py`; here is the scaling of the (k, j, i) array on the small grid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from .recipe import Intensity
+
+
+def scale_intensity(volume: np.ndarray, intensity: Intensity, modality: str) -> np.ndarray:
+    """Clip and scale grey values as the recipe says.
+
+    Args:
+        volume: (k, j, i) array in HU (CT) or arbitrary units (MR).
+        intensity: what to do.
+        modality: "CT" or "MR".
+
+    Returns:
+        float32 array of the same shape: 0..1 for "unit", zero mean and unit deviation for "zscore".
+    """
+    volume = volume.astype(np.float32)
+    limits = intensity.ct_clip_hu if modality == "CT" else _body_percentiles(volume, intensity)
+    if limits is not None:
+        np.clip(volume, *limits, out=volume)
+    if intensity.scale == "zscore":
+        return np.asarray((volume - volume.mean()) / max(float(volume.std()), 1e-6), np.float32)
+    low, high = limits if limits is not None else (float(volume.min()), float(volume.max()))
+    return np.asarray((volume - low) / max(high - low, 1e-6), np.float32)
+
+
+def _body_percentiles(volume: np.ndarray, intensity: Intensity) -> tuple[float, float] | None:
+    """The recipe's percentiles of what is brighter than a twentieth of the scan's brightest: the body, not the air."""
+    if intensity.mr_clip_percentiles is None:
+        return None
+    body = volume[volume > 0.05 * np.percentile(volume, 99.5)]
+    if body.size < 100:
+        return float(volume.min()), float(volume.max())
+    low, high = np.percentile(body, intensity.mr_clip_percentiles)
+    return (float(low), float(high)) if high > low else (float(volume.min()), float(volume.max()))
+
+
+def padding_value(image: sitk.Image, modality: str) -> float:
+    """The grey value of nothing: air for CT, the scan's minimum for MR."""
+    if modality == "CT":
+        return -1024.0
+    extremes = sitk.MinimumMaximumImageFilter()
+    extremes.Execute(image)
+    return float(extremes.GetMinimum())

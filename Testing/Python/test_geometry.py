@@ -1,0 +1,135 @@
+"""Grids over scans of any orientation: they cover the box, point to the head, and come back to the same voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from LiverTumorSegLib.geometry import (
+    Box,
+    axes_towards_lps,
+    box_of_mask,
+    clipped_box,
+    fit_grid,
+    resample_to_grid,
+    whole_box,
+    widened,
+)
+from LiverTumorSegLib.recipe import Grid
+
+AXIAL = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+LEFT_HANDED = (1, 0, 0, 0, 1, 0, 0, 0, -1)
+CORONAL = (1, 0, 0, 0, 0, 1, 0, -1, 0)  # columns: i to the left, j to the feet, k to the back
+RAS = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+
+
+def scan(size=(20, 16, 12), spacing=(2.0, 2.0, 5.0), direction=AXIAL) -> sitk.Image:
+    image = sitk.Image(size, sitk.sitkInt16)
+    image.SetSpacing(spacing)
+    image.SetDirection([float(d) for d in direction])
+    image.SetOrigin((11.0, -7.0, 30.0))
+    return image
+
+
+def test_the_axes_of_a_coronal_scan_are_named_by_where_they_run():
+    order, signs = axes_towards_lps(scan(direction=CORONAL))
+    # To the left runs i, to the back k, to the head j against its direction.
+    assert order == (0, 2, 1)
+    assert signs == (1, 1, -1)
+
+
+def test_a_grid_of_given_spacing_is_rounded_up_and_centred_on_the_box():
+    grid = fit_grid(scan(), whole_box(scan()), Grid(spacing_mm=4.0, multiple_of=8))
+    # 40 x 32 x 60 mm need 10 x 8 x 15 voxels of 4 mm: rounded up 16 x 8 x 16.
+    assert grid.size == (16, 8, 16)
+    # The box reaches from 10 to 50 mm along x, so its middle 30 lies between the grid's voxels 7 and 8.
+    assert grid.origin[0] + 7.5 * 4.0 == pytest.approx(30.0)
+
+
+def test_a_grid_of_given_shape_takes_the_smallest_isotropic_spacing_at_which_the_box_fits():
+    grid = fit_grid(scan(), whole_box(scan()), Grid(shape=(20, 20, 10)))
+    assert grid.size == (20, 20, 10)
+    assert grid.spacing_mm == pytest.approx(6.0)  # 60 mm over 10 voxels; the other sides have room
+
+
+def test_a_strongly_oblique_scan_gets_the_patient_s_axes_and_a_slightly_turned_one_keeps_its_own(oblique):
+    assert fit_grid(scan(direction=oblique), whole_box(scan()), Grid(spacing_mm=4.0)).direction == AXIAL
+    c, s = np.cos(np.deg2rad(8)), np.sin(np.deg2rad(8))
+    turned = (c, -s, 0, s, c, 0, 0, 0, 1)
+    assert fit_grid(scan(direction=turned), whole_box(scan()), Grid(spacing_mm=4.0)).direction == pytest.approx(turned)
+
+
+@pytest.mark.parametrize("direction", [AXIAL, LEFT_HANDED, CORONAL, RAS, "oblique"])
+def test_a_bright_corner_stays_where_it_is_in_the_patient(direction, oblique):
+    image = scan(direction=oblique if direction == "oblique" else direction)
+    array = sitk.GetArrayFromImage(image)
+    array[8:, 10:, 12:] = 100  # the corner of high i, j and k
+    bright = sitk.GetImageFromArray(array)
+    bright.CopyInformation(image)
+    grid = fit_grid(bright, whole_box(bright), Grid(spacing_mm=2.0))
+    volume = resample_to_grid(bright, whole_box(bright), grid, -5.0)
+    k, j, i = (float(n) for n in np.argwhere(volume > 50).mean(0))
+    there = grid.image(volume).TransformContinuousIndexToPhysicalPoint((i, j, k))
+    wanted = bright.TransformContinuousIndexToPhysicalPoint((15.5, 12.5, 9.5))
+    assert np.allclose(there, wanted, atol=1.5)
+
+
+def test_averaging_before_a_coarse_grid_keeps_the_mean_of_noise_and_shrinks_its_spread():
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(rng.normal(100, 20, (64, 64, 64)).astype(np.float32))
+    grid = fit_grid(image, whole_box(image), Grid(spacing_mm=4.0))
+    volume = resample_to_grid(image, whole_box(image), grid, 0.0)
+    inner = volume[2:-2, 2:-2, 2:-2]
+    assert inner.mean() == pytest.approx(100, abs=1.5)
+    # The mean of 64 voxels has an eighth of their deviation; plain interpolation would leave about half.
+    assert inner.std() < 4.0
+
+
+def test_what_lies_outside_the_box_is_padding():
+    image = scan(size=(8, 8, 8), spacing=(2, 2, 2)) + 7
+    volume = resample_to_grid(image, whole_box(image), fit_grid(image, whole_box(image), Grid(shape=(16, 8, 8))), -3.0)
+    assert set(np.unique(volume)) == {-3.0, 7.0}
+    assert (volume == 7).sum() == 8 * 8 * 8
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(*[st.integers(0, 9)] * 3), st.sampled_from([AXIAL, LEFT_HANDED, CORONAL, RAS]))
+def test_the_box_of_one_grid_voxel_holds_that_voxel_s_centre(index, direction):
+    image = scan(size=(24, 24, 24), spacing=(1.5, 2.0, 3.0), direction=direction)
+    grid = fit_grid(image, whole_box(image), Grid(spacing_mm=7.0, multiple_of=2))
+    mask = np.zeros(grid.size[::-1], bool)
+    k, j, i = (min(a, n - 1) for a, n in zip(index, mask.shape, strict=True))
+    mask[k, j, i] = True
+    box = box_of_mask(mask, grid, image)
+    centre = grid.image(mask.astype(np.uint8)).TransformIndexToPhysicalPoint((i, j, k))
+    at = image.TransformPhysicalPointToContinuousIndex(centre)
+    for a, start, size, whole in zip(at, box.start, box.size, image.GetSize(), strict=True):
+        inside = start - 0.5 <= a <= start + size - 0.5
+        assert inside or not 0 <= a <= whole - 1  # a voxel of the grid's padding is clipped to the scan
+
+
+def test_an_empty_mask_has_no_box():
+    image = scan()
+    grid = fit_grid(image, whole_box(image), Grid(spacing_mm=4.0))
+    with pytest.raises(ValueError, match="empty"):
+        box_of_mask(np.zeros(grid.size[::-1], bool), grid, image)
+
+
+def test_a_margin_in_millimetres_follows_the_spacing_and_stops_at_the_scan():
+    box = widened(Box((5, 5, 5), (8, 8, 4)), scan(), margin_mm=10.0, margin_voxels=None)
+    # 10 mm are 5 voxels of 2 mm and 2 slices of 5 mm; j has room for 3 more only.
+    assert box == Box((0, 0, 3), (18, 16, 8))
+
+
+def test_a_negative_margin_never_shrinks_a_box_under_eight_voxels():
+    image = scan(size=(100, 100, 100), spacing=(1, 1, 1))
+    box = widened(Box((40, 40, 40), (30, 60, 60)), image, None, margin_voxels=-20)
+    # 30 - 40 voxels would be none at all: 8 around the middle 55; 60 - 40 = 20 stay.
+    assert box == Box((51, 60, 60), (8, 20, 20))
+
+
+def test_a_box_is_cut_to_the_scan_and_never_empty():
+    assert clipped_box(np.array([-5, 15, 30]), np.array([3, 40, 50]), scan()) == Box((0, 15, 11), (3, 1, 1))

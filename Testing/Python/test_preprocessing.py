@@ -1,0 +1,67 @@
+"""Scaling of grey values: numbers that one can compute by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LiverTumorSegLib.preprocessing import padding_value, scale_intensity
+from LiverTumorSegLib.recipe import Intensity
+
+UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0, 100), scale="unit")
+
+
+def test_ct_is_clipped_to_the_recipe_s_hounsfield_units_and_mapped_to_zero_and_one():
+    volume = np.array([-1000, -200, 50, 300, 2000], np.int16).reshape(1, 1, 5)
+    assert scale_intensity(volume, UNIT, "CT").ravel() == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_ct_scaling_does_not_depend_on_what_else_is_in_the_field():
+    patch = np.full((4, 4, 4), 60, np.int16)
+    with_metal = patch.copy()
+    with_metal[0, 0, 0] = 3000
+    assert scale_intensity(with_metal, UNIT, "CT")[1, 1, 1] == scale_intensity(patch, UNIT, "CT")[1, 1, 1]
+
+
+def test_mr_percentiles_are_taken_over_the_body_and_not_over_the_air():
+    volume = np.zeros((10, 10, 10), np.float32)
+    volume[:2] = np.linspace(100, 300, 200).reshape(2, 10, 10)  # the body; four fifths are air
+    scaled = scale_intensity(volume, UNIT, "MR")
+    assert scaled[0, 0, 0] == pytest.approx(0.0, abs=1e-6)
+    assert scaled[1, 9, 9] == pytest.approx(1.0)
+    assert scaled[5, 5, 5] == 0.0  # air is clipped to the body's darkest
+
+
+@pytest.mark.parametrize("factor", [0.01, 1.0, 3000.0])
+def test_mr_units_do_not_matter(factor):
+    volume = np.random.default_rng(0).gamma(2.0, 50.0, (12, 12, 12)).astype(np.float32)
+    recipe = Intensity(mr_clip_percentiles=(0.5, 99.5), scale="unit")
+    assert np.allclose(
+        scale_intensity(volume * factor, recipe, "MR"), scale_intensity(volume, recipe, "MR"), atol=1e-4
+    )
+
+
+def test_zscore_gives_zero_mean_and_unit_deviation_without_clipping():
+    scaled = scale_intensity(np.array([2.0, 4.0, 6.0, 8.0]).reshape(1, 2, 2), Intensity(), "MR")
+    # Mean 5, deviation sqrt(5).
+    assert scaled.ravel() == pytest.approx(np.array([-3, -1, 1, 3]) / np.sqrt(5))
+
+
+@pytest.mark.parametrize("scale", ["unit", "zscore"])
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_volume_of_one_value_stays_finite(scale, modality):
+    recipe = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale=scale)
+    assert np.isfinite(scale_intensity(np.full((8, 8, 8), 7.0), recipe, modality)).all()
+
+
+def test_the_scan_itself_is_left_as_it_was():
+    volume = np.array([-1000.0, 900.0], np.float32).reshape(1, 1, 2)
+    scale_intensity(volume, UNIT, "CT")
+    assert volume.ravel().tolist() == [-1000.0, 900.0]
+
+
+def test_padding_is_air_for_ct_and_the_darkest_value_for_mr():
+    image = sitk.GetImageFromArray(np.array([[[3, 9]]], np.int16))
+    assert padding_value(image, "CT") == -1024
+    assert padding_value(image, "MR") == 3
