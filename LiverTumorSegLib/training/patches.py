@@ -1,0 +1,58 @@
+"""Training patches from a stream of synthetic scans, the same for the same seed and number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..preprocessing import scale_intensity
+from ..recipe import Recipe
+from .synthesis.generator import Field, synthetic_scan
+from .synthesis.library import AnatomyLibrary
+
+Patch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class SyntheticPatches(Dataset[Patch]):
+    """Patch number n is drawn from (seed, stage, n) alone, so that a resumed run sees what an unbroken one would.
+
+    Attributes:
+        library: bodies to draw from.
+        names: which of them.
+        recipe: grids, scaling and patch sizes.
+        stage: index of the stage to train; stages after the first look at the liver.
+        seed: of the whole stream.
+        start, count: the numbers of the patches.
+    """
+
+    library: AnatomyLibrary
+    names: tuple[str, ...]
+    recipe: Recipe
+    stage: int
+    seed: int
+    start: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Patch:
+        """Network input (1, k, j, i) float32 and labels (1, k, j, i) uint8."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, self.stage, self.start + index])
+        anatomy = self.library.load(self.names[rng.integers(len(self.names))])
+        scan = synthetic_scan(anatomy, self.field(), rng)
+        volume = scale_intensity(scan.volume, self.recipe.stages[self.stage].intensity, scan.modality)
+        return torch.from_numpy(volume)[None], torch.from_numpy(scan.labels)[None]
+
+    def field(self) -> Field:
+        """The part of a body that this stage trains on."""
+        shape = self.recipe.training.patch[self.stage][::-1]
+        spacing = self.recipe.stages[self.stage].grid.spacing_mm or 3.0
+        first = self.stage == 0
+        return Field(shape, spacing, "body" if first else "liver", cut=0.4 if first else 0.15)

@@ -1,0 +1,67 @@
+"""Whole synthetic scans as files: for the demo, for tests, for sample data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...errors import LiverTumorSegError
+from .anatomy import SPACING_MM, labelmap_files, organs_from_labelmap
+from .appearance import Modality
+from .body import complete_body
+from .generator import Field, SyntheticScan, synthetic_scan
+from .procedural import procedural_organs
+
+FIELD_MM = (260.0, 300.0, 400.0)
+"""Height, depth and width of a case's field of view, (k, j, i)."""
+
+
+def write_case(
+    folder: Path,
+    name: str,
+    seed: int,
+    modality: Modality | None = None,
+    spacing_mm: float = SPACING_MM,
+    labelmaps: Path | None = None,
+) -> tuple[Path, Path]:
+    """Draw one scan and write `<name>.nii.gz` and `<name>_labels.nii.gz` into `folder`.
+
+    Args:
+        folder: exists.
+        name: of the files.
+        seed: all chance; the same seed gives the same scan.
+        modality: "CT", "MR", or None to draw it.
+        spacing_mm: of the isotropic voxels, 0.5 to 5.
+        labelmaps: a folder of label maps to take the organs from instead of formulas.
+
+    Raises:
+        LiverTumorSegError: spacing out of range.
+    """
+    if not 0.5 <= spacing_mm <= 5:
+        raise LiverTumorSegError(f"spacing: wanted 0.5 to 5 mm, got {spacing_mm}")
+    scan = draw_case(seed, modality, spacing_mm, labelmaps)
+    paths = folder / f"{name}.nii.gz", folder / f"{name}_labels.nii.gz"
+    grey = scan.volume.round().astype(np.int16)
+    for array, path in zip((grey, scan.labels), paths, strict=True):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing([spacing_mm] * 3)
+        image.SetOrigin([-n * spacing_mm / 2 for n in array.shape[::-1]])
+        sitk.WriteImage(image, str(path), True, 1)
+    return paths
+
+
+def draw_case(
+    seed: int, modality: Modality | None = None, spacing_mm: float = SPACING_MM, labelmaps: Path | None = None
+) -> SyntheticScan:
+    """The scan itself; see `write_case`."""
+    rng = np.random.default_rng(seed)
+    if labelmaps is None:
+        organs = procedural_organs(rng)
+    else:
+        sources = labelmap_files(labelmaps)
+        organs = organs_from_labelmap(*sources[int(rng.integers(len(sources)))])
+    k, j, i = (round(mm / spacing_mm) for mm in FIELD_MM)
+    field = Field((k, j, i), spacing_mm, centre="organ", cut=0.0)
+    return synthetic_scan(complete_body(organs, rng), field, rng, modality)
