@@ -72,14 +72,27 @@ def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np
         organ = _filled(organ)
     lesions = _kept_lesions(is_tumour, probability, organ, rules, spacing)
     organ |= lesions
-    # Interpolation between a kept voxel and its neighbour must stay as the network meant it, so the
-    # gate stands one voxel off.
-    liver = np.where(organ, np.where(is_tumour | (liver > 0), liver, _SURELY), liver)
-    liver[~_dilated(organ)] = _NEVER
     rejected = is_tumour & ~lesions
     liver[rejected & organ] = np.maximum(liver[rejected & organ], _SURELY)
+    _close_to_background(liver, tumour, organ)
+    # Interpolation between a kept voxel and its neighbour must stay as the network meant it, so the
+    # gates stand one voxel off.
+    liver[~_dilated(organ)] = _NEVER
     tumour[~_dilated(lesions) | rejected] = _NEVER
     return liver, tumour, organ
+
+
+def _close_to_background(liver: np.ndarray, tumour: np.ndarray, organ: np.ndarray) -> None:
+    """Vote background down inside the organ, in place; what is liver and what is tumour there stays.
+
+    Where the network is sure of a tumour it says that liver is as unlikely as background; without
+    this, interpolation from such a tumour to the liver around it could pass through background.
+    """
+    inner = organ & ~_dilated(~organ) & (liver < _SURELY)
+    tumour[inner] += _SURELY - np.maximum(liver[inner], 0)
+    liver[inner] = _SURELY
+    hollow = organ & (liver <= 0) & (tumour <= 0)
+    liver[hollow] = _SURELY
 
 
 def large_components(mask: np.ndarray, share: float) -> np.ndarray:

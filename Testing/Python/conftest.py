@@ -91,3 +91,27 @@ def draw_ellipsoids(
         image.SetOrigin((-50.0, 20.0, 7.0))
         image.SetDirection([float(d) for d in direction])
     return scan, segments
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a bundle whose small networks were never trained: quick, and good for nothing else."""
+    import torch
+
+    from LiverTumorSegLib.networks import build_network
+    from LiverTumorSegLib.networks.weights import save_weights
+    from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Recipe, Stage
+    from LiverTumorSegLib.training.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+    scaling = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
+    small = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    grids = {"whole": Grid(spacing_mm=10.0, multiple_of=2), "crop": Grid(spacing_mm=6.0, multiple_of=2)}
+    stages = tuple(Stage(name, "unet", grid, small, scaling, window=(64, 64, 64)) for name, grid in grids.items())
+    weights = []
+    torch.manual_seed(0)
+    for stage in stages:
+        weights.append(folder / f"{stage.name}.safetensors")
+        save_weights(build_network(stage.network, stage.arguments), weights[-1], half=False)
+    recipe = Recipe("tiny", "repaired", "test", stages, Crop(margin_mm=10.0))
+    return export_bundle(recipe, weights, folder / "tiny", "nothing", "none").path

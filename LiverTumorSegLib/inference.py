@@ -1,0 +1,201 @@
+"""Run one network on one grid: engine, precision, windows, memory.
+
+On a CPU the engine is OpenVINO and torch is never imported, unless a bundle comes without its
+OpenVINO files; on a GPU the engine is torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from .bundle import Bundle, check_sums, seal_bundle
+from .errors import BundleError, DeviceError, warn
+from .networks import build_network
+from .networks.devices import resolve_device
+from .networks.engines import Engine, OpenVINOEngine, TorchEngine
+from .networks.export import export_openvino, import_openvino
+from .networks.weights import load_weights
+from .recipe import Stage, Triple
+from .resources import user_path
+
+__all__ = ["Engine", "export_openvino", "open_engine", "resolve_device", "run_network"]
+
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+ENGINES = ("auto", "openvino", "torch")
+_SMALLEST_WINDOW = 48  # voxels a side; smaller ones see too little to be worth it
+
+
+def open_engine(
+    bundle: Bundle, stage: Stage | str, device: str = "cpu", precision: str = "auto", engine: str = "auto"
+) -> Engine:
+    """Make one stage of a bundle ready to run.
+
+    Args:
+        bundle: where the weights are.
+        stage: the stage or its name.
+        device: what `resolve_device` takes.
+        precision: "auto" is the fastest that the device computes natively: bf16 or f32 on a CPU,
+            bf16 or f16 on a CUDA GPU.
+        engine: "auto" is OpenVINO on a CPU and torch elsewhere.
+
+    Raises:
+        DeviceError: device, precision or engine is not to be had.
+        BundleError: the weights do not fit the recipe's network.
+    """
+    device = resolve_device(device)
+    stage = bundle.stage(stage) if isinstance(stage, str) else stage
+    if precision not in PRECISIONS:
+        raise DeviceError(f"precision: wanted one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if engine not in ENGINES:
+        raise DeviceError(f"engine: wanted one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "openvino" and device != "cpu":
+        raise DeviceError(f"engine: wanted openvino on the cpu, got device {device}")
+    if device == "cpu" and engine != "torch":
+        try:
+            import_openvino()
+        except ImportError as error:
+            if engine == "openvino":
+                raise DeviceError("engine: wanted openvino, which is not installed (pip install openvino)") from error
+            warn("OpenVINO is not installed (pip install openvino): torch runs the networks, more slowly")
+        else:
+            return OpenVINOEngine(_intermediate(bundle, stage), stage, precision)
+    return TorchEngine(bundle.weights_path(stage.name), stage, device, precision)
+
+
+def run_network(
+    engine: Engine,
+    array: np.ndarray,
+    window: Triple | None = None,
+    overlap: float = 0.25,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Run a network over a region, whole or in overlapping windows of one size.
+
+    Where windows overlap, the result is their mean, weighted by a Gaussian around each window's
+    centre. When memory runs out the windows are halved, and on a GPU the CPU takes over at last.
+
+    Args:
+        engine: the network.
+        array: float32 input (channels, k, j, i).
+        window: (i, j, k) size above which the region is tiled, or None to run it whole.
+        overlap: share of a window that neighbours have in common, at least.
+        progress: told the share that is done, from above 0 up to 1.
+
+    Returns:
+        float32 logits (classes, k, j, i).
+    """
+    size = array.shape[1:]
+    wanted = size if window is None else tuple(min(a, b) for a, b in zip(size, window[::-1], strict=True))
+    tile = wanted
+    while True:
+        try:
+            return _run_tiles(engine, array, tile, overlap, progress)
+        except MemoryError as error:
+            smaller = tuple(_halved(side) for side in tile)
+            if smaller != tile:
+                warn(f"not enough memory on {engine.device} for windows of {tile[::-1]} voxels: using {smaller[::-1]}")
+                tile = smaller
+            elif engine.device != "cpu":
+                warn(f"not enough memory on {engine.device}: the CPU goes on ({error})")
+                engine.move_to_cpu()
+                tile = wanted
+            else:
+                raise
+
+
+def _run_tiles(
+    engine: Engine,
+    array: np.ndarray,
+    tile: tuple[int, ...],
+    overlap: float,
+    progress: Callable[[float], None] | None,
+) -> np.ndarray:
+    starts = [_starts(size, side, overlap) for size, side in zip(array.shape[1:], tile, strict=True)]
+    count = math.prod(map(len, starts))
+    if count == 1:
+        logits = engine(array[None])[0]
+        if progress:
+            progress(1.0)
+        return logits
+    weight = _gaussian(tile)
+    total = np.zeros(array.shape[1:], np.float32)
+    mean: np.ndarray | None = None
+    for done, corner in enumerate(product(*starts), 1):
+        region = tuple(slice(start, start + side) for start, side in zip(corner, tile, strict=True))
+        logits = engine(array[(slice(None), *region)][None])[0]
+        if mean is None:
+            mean = np.zeros((len(logits), *array.shape[1:]), np.float32)
+        # A running mean stays exact where all windows agree, and needs no division at the end.
+        total[region] += weight
+        part = mean[(slice(None), *region)]
+        part += (logits - part) * (weight / total[region])
+        if progress:
+            progress(done / count)
+    assert mean is not None
+    return mean
+
+
+def _starts(size: int, side: int, overlap: float) -> list[int]:
+    """First voxels of windows that cover 0..size, evenly spread, the last one flush with the end."""
+    if side >= size:
+        return [0]
+    step = max(1, int(side * (1 - overlap)))
+    gaps = math.ceil((size - side) / step)
+    return [round(n * (size - side) / gaps) for n in range(gaps + 1)]
+
+
+def _gaussian(tile: tuple[int, ...]) -> np.ndarray:
+    """Weights of a window's voxels, above 0 everywhere; sigma is an eighth of each side."""
+    weight = np.ones((), np.float32)
+    for side in tile:
+        distance = (np.arange(side) - (side - 1) / 2) / (side / 8)
+        weight = np.multiply.outer(weight, np.exp(-0.5 * distance**2).astype(np.float32))
+    return weight
+
+
+def _halved(side: int) -> int:
+    """Half a side, rounded up to a multiple of 16, which every network here can divide."""
+    return side if side <= _SMALLEST_WINDOW else max(_SMALLEST_WINDOW, math.ceil(side / 32) * 16)
+
+
+def _intermediate(bundle: Bundle, stage: Stage) -> Path:
+    """The stage's OpenVINO file: the bundle's own, else exported once into the user's cache."""
+    own = bundle.openvino_path(stage.name)
+    if own is not None:
+        return own
+    weights = bundle.weights_path(stage.name)
+    identity = [hashlib.sha256(weights.read_bytes()).hexdigest(), stage.network, stage.arguments]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    folder = user_path("Cache", "openvino", key)
+    with contextlib.suppress(BundleError):  # absent or damaged: made anew
+        check_sums(folder)
+        return folder / "network.xml"
+    network = build_network(stage.network, stage.arguments)
+    load_weights(network, weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _all_or_nothing(folder) as scratch:
+        export_openvino(network, scratch / "network.xml", stage.arguments.get("in_channels", 1))
+        seal_bundle(scratch)
+    return folder / "network.xml"
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes `folder`'s place when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as parent:
+        scratch = Path(parent) / folder.name
+        scratch.mkdir()
+        yield scratch
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)

@@ -1,0 +1,64 @@
+"""The networks that a recipe can name: `NETWORKS` is a plain dict, one file a network.
+
+To add one, write `networks/<name>.py` with a builder that takes keyword arguments, in_channels=1 and
+out_channels=3 among them, and add one line here. torch and MONAI are imported only when a network is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DeviceError, RecipeError
+from .highresnet import build_highresnet
+from .segresnet import build_segresnet
+from .unet import build_unet
+from .vnet import build_vnet
+
+if TYPE_CHECKING:
+    import torch
+
+NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
+    "highresnet": build_highresnet,
+    "segresnet": build_segresnet,
+    "unet": build_unet,
+    "vnet": build_vnet,
+}
+
+
+def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torch.nn.Module:
+    """A network with fresh weights, in training mode.
+
+    Args:
+        name: a key of `NETWORKS`.
+        arguments: keyword arguments of its builder, as they come from JSON; lists become tuples.
+
+    Returns:
+        A module that maps (batch, in_channels, k, j, i) to logits (batch, out_channels, k, j, i).
+
+    Raises:
+        RecipeError: unknown name, unknown argument, or a value that the network refuses.
+        DeviceError: torch or MONAI is not installed.
+    """
+    if name not in NETWORKS:
+        raise RecipeError(f"network: wanted one of {', '.join(sorted(NETWORKS))}, got {name!r}")
+    builder = NETWORKS[name]
+    given = {key: _tupled(value) for key, value in (arguments or {}).items()}
+    allowed = list(inspect.signature(builder).parameters)
+    for key in given:
+        if key not in allowed:
+            raise RecipeError(f"network {name}: unknown argument {key!r}; allowed: {', '.join(allowed)}")
+    try:
+        return builder(**given)
+    except RecipeError:
+        raise
+    except ImportError as error:
+        raise DeviceError(f"network {name}: wanted torch and monai (pip install torch monai), got: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise RecipeError(f"network {name}: wanted arguments that build it, got {given}: {error}") from error
+
+
+def _tupled(value: Any) -> Any:
+    """JSON has only lists, the networks want tuples."""
+    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value

@@ -1,0 +1,76 @@
+"""What this computer can compute on. torch is imported only where a GPU's driver is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from ..errors import DeviceError
+
+log = logging.getLogger(__name__)
+
+
+def resolve_device(device: str = "auto") -> str:
+    """The device to use: "cpu", "cuda:<n>" or "mps".
+
+    Args:
+        device: "auto" (an NVIDIA GPU where there is one, else the CPU), "cpu", "cuda", "cuda:<n>" or
+            "mps". torch is imported only where there is a GPU's driver.
+
+    Raises:
+        DeviceError: that device is not on this computer.
+    """
+    if device == "cpu" or (device == "auto" and not _has_nvidia_driver()):
+        return "cpu"
+    if device == "mps":
+        return _resolve_mps()
+    if not re.fullmatch(r"auto|cuda(:\d+)?", device):
+        raise DeviceError(f"device: wanted auto, cpu, cuda, cuda:<number> or mps, got {device!r}")
+    found = _count_cuda() if _has_nvidia_driver() else 0
+    if device == "auto":
+        return "cuda:0" if found else "cpu"
+    number = int(device.partition(":")[2] or 0)
+    if number >= found:
+        raise DeviceError(f"device: wanted {device}, got {found} CUDA devices that torch can use on this computer")
+    return f"cuda:{number}"
+
+
+def available_cores() -> int:
+    """How many CPU cores this process may keep busy, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such file outside Linux containers; "max" where unlimited
+        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        cores = min(cores, math.ceil(quota / period))
+    return max(1, cores)
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether an NVIDIA GPU may be there: asks the file system, which is cheap, not torch."""
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").is_file()
+    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _count_cuda() -> int:
+    try:
+        import torch
+    except ImportError:
+        log.info("there is an NVIDIA driver, but torch is not installed")
+        return 0
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _resolve_mps() -> str:
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        with contextlib.suppress(ImportError):
+            import torch
+
+            if torch.backends.mps.is_available():
+                return "mps"
+    raise DeviceError("device: wanted mps, got a computer without an Apple GPU that torch can use")

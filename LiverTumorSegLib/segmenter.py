@@ -1,0 +1,211 @@
+"""segment(): the cascade, in reading order (S1, section 3.2.2).
+
+read -> whole field -> network 1 -> liver's box -> crop -> network 2 -> labels on the scan's grid.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import __version__
+from .bundle import Bundle
+from .errors import recorded_warnings, warn
+from .geometry import Box, GridGeometry, box_of_mask, fit_grid, resample_to_grid, whole_box, widened
+from .images import calibrate_ct, check_image, modality_of
+from .inference import Engine, open_engine, resolve_device, run_network
+from .postprocessing import Evidence, large_components
+from .preprocessing import padding_value, scale_intensity
+from .recipe import Stage
+from .segmentation import Provenance, Segmentation, check_sensitivity
+
+Progress = Callable[[str, float], None]
+"""Told the name of the step under way and the share of it that is done, 0 to 1."""
+
+
+def segment(
+    image: sitk.Image,
+    bundle: Bundle | str | Path = "default",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    modality: str | None = None,
+    sensitivity: float = 1.0,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Find the liver and its tumours in one scan.
+
+    Args:
+        image: 3D CT (HU) or MR scan of any orientation and spacing.
+        bundle: a loaded bundle, or the name or folder of one.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto", "f32", "bf16" or "f16".
+        modality: "CT" or "MR"; by default from the DICOM tag or the intensities.
+        sensitivity: factor on the tumour's probability, see `Segmentation.with_sensitivity`.
+        progress: told what is going on.
+
+    Returns:
+        Labels on exactly the scan's grid. No liver found is a valid, empty result with a warning.
+
+    Raises:
+        ImageError, BundleError, RecipeError, DeviceError: one line with wanted and got.
+    """
+    segmenter = Segmenter(bundle, device=device, precision=precision)
+    return segmenter(image, modality=modality, sensitivity=sensitivity, progress=progress)
+
+
+class Segmenter:
+    """A bundle with its networks loaded, ready for scan after scan."""
+
+    def __init__(self, bundle: Bundle | str | Path = "default", *, device: str = "auto", precision: str = "auto"):
+        """Load the bundle and open its networks on a device; see `segment` for the arguments."""
+        began = time.perf_counter()
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.device = resolve_device(device)
+        self.engines: list[Engine] = [
+            open_engine(self.bundle, stage, device=self.device, precision=precision)
+            for stage in self.bundle.recipe.stages
+        ]
+        self.opening_seconds = time.perf_counter() - began
+
+    def __call__(
+        self,
+        image: sitk.Image,
+        *,
+        modality: str | None = None,
+        sensitivity: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Segment one scan; arguments and result as in `segment`."""
+        check_sensitivity(sensitivity)
+        with recorded_warnings() as texts:
+            image = check_image(image)
+            case = _Case(image, modality or modality_of(image), progress or _silent)
+            if case.modality == "CT":
+                case.image = calibrate_ct(image)
+            evidence = self._cascade(case)
+            with case.step("labels"):
+                labels = evidence.labels_like(case.image, sensitivity)
+            if not _any(labels):
+                warn("no liver was found in this scan; the segmentation is empty")
+        for text in texts:
+            warn(text)
+        return Segmentation(labels, case.image, self._provenance(case, texts), evidence, sensitivity)
+
+    def _cascade(self, case: _Case) -> Evidence:
+        """Stage after stage, each on the box that the one before left it."""
+        recipe = self.bundle.recipe
+        box = whole_box(case.image)
+        evidence = self._run_stage(case, 0, box)
+        for stage in range(1, len(recipe.stages)):
+            organ = (evidence.liver > 0) | (evidence.tumour > 0)
+            if organ.any():
+                kept = large_components(organ, recipe.postprocessing.keep_liver_above)
+                found = box_of_mask(kept, evidence.geometry, case.image)
+                box = widened(found, case.image, recipe.crop.margin_mm, recipe.crop.margin_voxels)
+            else:
+                warn("the first stage found no liver; the second one searched the whole scan")
+                box = whole_box(case.image)
+            evidence = self._run_stage(case, stage, box)
+        return evidence
+
+    def _run_stage(self, case: _Case, number: int, box: Box) -> Evidence:
+        stage, engine = self.bundle.recipe.stages[number], self.engines[number]
+        with case.step(f"{stage.name}: prepare"):
+            geometry = fit_grid(case.image, box, stage.grid)
+            volume = prepare(case.image, box, geometry, stage, case.modality)
+        with case.step(f"{stage.name}: network"):
+            logits = run_network(
+                engine,
+                volume[None],
+                stage.window,
+                stage.overlap,
+                lambda share: case.progress(f"{stage.name}: network", share),
+            )
+        case.stages[stage.name] = {"spacing_mm": round(geometry.spacing_mm, 4), "size_voxels": geometry.size}
+        liver, tumour = (np.clip(logits[c] - logits[0], -100, 100).astype(np.float16) for c in (1, 2))
+        return Evidence(liver, tumour, geometry, self.bundle.recipe.postprocessing)
+
+    def _provenance(self, case: _Case, warnings: list[str]) -> Provenance:
+        recipe, engine = self.bundle.recipe, self.engines[-1]
+        return Provenance(
+            software=f"LiverTumorSeg {__version__}",
+            bundle=self.bundle.name,
+            bundle_version=self.bundle.version,
+            bundle_sha256=self.bundle.sha256,
+            recipe=recipe.name,
+            variant=recipe.variant,
+            modality=case.modality,
+            device=engine.device,
+            engine=engine.name,
+            precision=engine.precision,
+            size_voxels=case.image.GetSize(),
+            spacing_mm=case.image.GetSpacing(),
+            versions=_versions(),
+            stages=case.stages,
+            seconds={name: round(value, 3) for name, value in case.seconds.items()},
+            peak_memory_mb=peak_memory_mb(),
+            warnings=tuple(warnings),
+        )
+
+
+def prepare(image: sitk.Image, box: Box, geometry: GridGeometry, stage: Stage, modality: str) -> np.ndarray:
+    """A box of the scan as one stage's network wants it: float32 (k, j, i) on the grid, scaled."""
+    volume = resample_to_grid(image, box, geometry, padding_value(image, modality))
+    return scale_intensity(volume, stage.intensity, modality)
+
+
+@dataclass
+class _Case:
+    """One scan under way."""
+
+    image: sitk.Image
+    modality: str
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step and tell of its start and end."""
+        self.progress(name, 0.0)
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        self.progress(name, 1.0)
+
+
+def peak_memory_mb() -> float:
+    """Highest resident memory of this process so far in MB; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _versions() -> dict[str, str]:
+    """Python and whatever of the computing packages is loaded."""
+    names = {"numpy": "numpy", "SimpleITK": "simpleitk", "openvino": "openvino", "torch": "torch", "monai": "monai"}
+    loaded = {name: metadata.version(package) for name, package in names.items() if name in sys.modules}
+    return {"python": platform.python_version(), **loaded}
+
+
+def _any(labels: sitk.Image) -> bool:
+    extremes = sitk.MinimumMaximumImageFilter()
+    extremes.Execute(labels)
+    return bool(extremes.GetMaximum() > 0)
+
+
+def _silent(step: str, share: float) -> None:
+    pass

@@ -1,0 +1,269 @@
+"""The command line as a user meets it: what it writes, what it says, and what it refuses in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LiverTumorSegLib.__main__ import main
+from LiverTumorSegLib.bundle import seal_bundle
+
+FILES = {"segmentation.seg.nrrd", "segmentation.nii.gz", "lesions.csv", "report.json"}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys, tiny_bundle) -> Run:
+    """Return a function that runs `segment` on a scan with the tiny bundle: exit code, output, error output."""
+
+    def run(scan: Path | str, out: Path, *more: str) -> tuple[int, str, str]:
+        arguments = ["segment", str(scan), "-o", str(out), "--device", "cpu", "--no-html"]
+        code = main([*arguments, *(() if "--bundle" in more else ("--bundle", str(tiny_bundle))), *more])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def scan_file(tmp_path, ellipsoid_scan) -> Path:
+    path = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(ellipsoid_scan(noise_hu=10)[0], str(path))
+    return path
+
+
+def write(array: np.ndarray, path: Path, spacing=(3.0, 3.0, 5.0), vector: bool = False) -> Path:
+    image = sitk.GetImageFromArray(array, isVector=vector)
+    image.SetSpacing(spacing[: image.GetDimension()] + (1.0,) * (image.GetDimension() - 3))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, one line on the error stream with these words, nothing on the output."""
+    code, out, err = result
+    assert code == 2, err
+    lines = [line for line in err.splitlines() if not line.startswith("warning:")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("livertumorseg: error: ")
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_scan_becomes_files_on_exactly_its_grid(cli, scan_file, tmp_path):
+    code, out, _ = cli(scan_file, tmp_path / "out")
+    assert code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    scan = sitk.ReadImage(str(scan_file))
+    for name in ("segmentation.nii.gz", "segmentation.seg.nrrd"):
+        labels = sitk.ReadImage(str(tmp_path / "out" / name))
+        assert labels.GetSize() == scan.GetSize()
+        assert np.allclose(labels.GetOrigin(), scan.GetOrigin())
+        assert np.allclose(labels.GetSpacing(), scan.GetSpacing())
+        assert np.allclose(labels.GetDirection(), scan.GetDirection())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["recipe"] == "tiny"
+    assert report["provenance"]["seconds"]["read"] >= 0
+    assert "segmentation.seg.nrrd" in out
+    rows = list(csv.DictReader((tmp_path / "out" / "lesions.csv").open()))
+    assert len(rows) == len(report["lesions"])
+
+
+def test_json_lines_tell_the_steps_and_the_result(cli, scan_file, tmp_path):
+    code, out, _ = cli(scan_file, tmp_path / "out", "--json")
+    assert code == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "progress"]
+    assert {"reading the scan", "whole: network", "crop: network", "writing"} <= set(steps)
+    assert events[-1]["event"] == "result"
+    assert {Path(name).name for name in events[-1]["files"]} == FILES
+
+
+def test_the_quiet_mode_says_nothing(cli, scan_file, tmp_path):
+    assert cli(scan_file, tmp_path / "out", "-q", "--modality", "CT")[1] == ""
+
+
+def test_the_same_scan_gives_the_same_labels(cli, scan_file, tmp_path):
+    cli(scan_file, tmp_path / "one")
+    cli(scan_file, tmp_path / "two")
+    one, two = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / n / "segmentation.nii.gz"))) for n in ("one", "two"))
+    assert np.array_equal(one, two)
+
+
+def test_no_patient_s_name_or_folder_reaches_the_report(cli, tmp_path, ellipsoid_scan):
+    folder = tmp_path / "Doe^Jane"
+    folder.mkdir()
+    sitk.WriteImage(ellipsoid_scan(noise_hu=10)[0], str(folder / "doe.nrrd"))
+    cli(folder / "doe.nrrd", tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes().lower()
+        assert b"doe" not in content, path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("missing.nii.gz", lambda path: None, ("missing.nii.gz",)),
+        ("empty_folder", lambda path: path.mkdir(), ("DICOM",)),
+        ("notes.txt", lambda path: path.write_text("hello"), ("notes.txt", "wanted")),
+        ("cut.nii.gz", lambda path: path.write_bytes(b"\x1f\x8b\x08\x00garbage"), ("cut.nii.gz",)),
+        ("flat.nii.gz", lambda path: write(np.zeros((20, 20), np.int16), path), ("wanted", "2")),
+        ("series.nii.gz", lambda path: write(np.zeros((3, 8, 8, 8), np.int16), path), ("wanted", "4")),
+        ("colour.nrrd", lambda path: write(np.zeros((8, 8, 8, 3), np.uint8), path, vector=True), ("wanted",)),
+        ("constant.nii.gz", lambda path: write(np.full((9, 9, 9), 5, np.int16), path), ("5",)),
+        ("nan.nii.gz", lambda path: write(np.full((9, 9, 9), np.nan, np.float32), path), ("wanted",)),
+        (
+            "absurd.nrrd",
+            lambda path: write(np.arange(729, dtype=np.int16).reshape(9, 9, 9), path, (1e-4, 1.0, 1.0)),
+            ("spacing", "wanted"),
+        ),
+        (
+            "thin.nrrd",
+            lambda path: write(np.arange(162, dtype=np.int16).reshape(2, 9, 9), path),
+            ("wanted", "2"),
+        ),
+    ],
+)
+def test_a_scan_that_cannot_be_segmented_is_refused_in_one_line(name, make, words, cli, tmp_path):
+    make(tmp_path / name)
+    refused(cli(tmp_path / name, tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_three_slices_are_enough(cli, tmp_path):
+    array = np.random.default_rng(0).integers(-100, 200, (3, 40, 40)).astype(np.int16)
+    write(array, tmp_path / "thin.nii.gz", (4.0, 4.0, 8.0))
+    assert cli(tmp_path / "thin.nii.gz", tmp_path / "out")[0] == 0
+
+
+def test_the_output_may_not_be_a_file(cli, scan_file, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    refused(cli(scan_file, tmp_path / "taken"), "wanted a folder")
+    refused(cli(scan_file, tmp_path / "taken" / "deeper"), "wanted a folder")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_device_that_is_not_there_is_refused(cli, scan_file, tmp_path):
+    refused(cli(scan_file, tmp_path / "out", "--device", "cuda:97"), "cuda:97")
+    refused(cli(scan_file, tmp_path / "out", "--device", "abacus"), "abacus")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_is_not_whole_is_refused(cli, scan_file, tmp_path, tiny_bundle):
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(tiny_bundle, tmp_path / name))
+
+    changed = copy("changed") / "weights" / "crop.safetensors"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x01")
+    refused(cli(scan_file, tmp_path / "out", "--bundle", str(tmp_path / "changed")), "crop.safetensors")
+
+    (copy("missing") / "weights" / "whole.safetensors").unlink()
+    refused(cli(scan_file, tmp_path / "out", "--bundle", str(tmp_path / "missing")), "whole.safetensors")
+
+    odd = copy("odd")
+    recipe = json.loads((odd / "recipe.json").read_text())
+    recipe["stages"][0]["grid"]["colour"] = "red"
+    (odd / "recipe.json").write_text(json.dumps(recipe))
+    seal_bundle(odd)
+    refused(cli(scan_file, tmp_path / "out", "--bundle", str(odd)), "recipe.json", "colour", "spacing_mm")
+
+    refused(cli(scan_file, tmp_path / "out", "--bundle", "no-such-bundle"), "no-such-bundle")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sensitivity_of_zero_is_refused(cli, scan_file, tmp_path):
+    refused(cli(scan_file, tmp_path / "out", "--sensitivity", "0"), "sensitivity", "0")
+
+
+def test_earlier_results_stay_when_a_later_run_fails(cli, scan_file, tmp_path):
+    cli(scan_file, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    cli(tmp_path / "missing.nii", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+@pytest.mark.parametrize("delay", [0.3, 0.8, 1.3, 1.8])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_all_files_or_none(number, delay, scan_file, tmp_path, tiny_bundle):
+    command = [sys.executable, "-m", "LiverTumorSegLib", "segment", str(scan_file), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*command, "--bundle", str(tiny_bundle), "--no-html"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(delay)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    left = {path.name for path in (tmp_path / "out").iterdir()} if (tmp_path / "out").exists() else set()
+    assert left in (set(), FILES)
+    assert process.returncode in (0, 130, -number)
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from LiverTumorSegLib.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'SimpleITK', 'torch', 'monai', 'openvino', 'vtk'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("segment", "demo", "synthesise", "train", "bundle"):
+        assert command in done.stdout
+
+
+def test_bundles_can_be_listed_shown_and_imported(capsys, tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVERTUMORSEG_HOME", str(tmp_path / "home"))
+    assert main(["bundle", "import", str(tiny_bundle), "--name", "mine"]) == 0
+    assert main(["bundle", "list"]) == 0
+    assert main(["bundle", "show", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "mine" in out
+    assert "Not a medical device" in out
+
+
+def test_synthetic_cases_are_the_same_for_the_same_seed(tmp_path, capsys):
+    for name in ("one", "two"):
+        arguments = ["synthesise", "-o", str(tmp_path / name), "--count", "1", "--seed", "3", "--spacing", "5"]
+        assert main(arguments) == 0
+    for file in ("case_0003.nii.gz", "case_0003_labels.nii.gz"):
+        one, two = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / n / file))) for n in ("one", "two"))
+        assert np.array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_training_from_the_command_line_ends_in_a_bundle_that_segments(tmp_path, capsys, scan_file):
+    recipe = {
+        "name": "short",
+        "variant": "repaired",
+        "source": "test",
+        "stages": [
+            {
+                "name": name,
+                "network": "unet",
+                "arguments": {"channels": [4, 8], "strides": [2], "num_res_units": 1},
+                "grid": {"spacing_mm": spacing, "multiple_of": 2},
+                "intensity": {"ct_clip_hu": [-200, 300], "mr_clip_percentiles": [0.5, 99.5], "scale": "unit"},
+            }
+            for name, spacing in (("whole", 12.0), ("crop", 8.0))
+        ],
+        "training": {"epochs": 1, "iterations_per_epoch": 2, "patch": [[16, 16, 8], [16, 16, 8]]},
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    arguments = ["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run"), "--bodies", "1", "--workers", "0"]
+    assert main(arguments) == 0
+    bundle = ["--bundle", str(tmp_path / "run" / "bundle")]
+    assert main(["segment", str(scan_file), "-o", str(tmp_path / "out"), "--no-html", *bundle]) == 0
