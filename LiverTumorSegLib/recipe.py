@@ -162,8 +162,6 @@ class Training:
         batch_size: patches in a step.
         patch: (i, j, k) voxels of a training patch, one for each stage.
         hand_over: start each later stage from the weights of the one before.
-        crop_margin_mm: margin around the liver for stage 2's training regions.
-        augmentation_probability: chance of each augmentation of S1 on measured (not synthetic) scans.
     """
 
     loss: str = "dice_focal"
@@ -175,8 +173,6 @@ class Training:
     batch_size: int = 1
     patch: tuple[Triple, ...] = ((96, 96, 64), (96, 96, 80))
     hand_over: bool = True
-    crop_margin_mm: float = 10.0
-    augmentation_probability: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ from .synthesis.library import AnatomyLibrary
 
 Patch = tuple[torch.Tensor, torch.Tensor]
 
+# Where a recipe gives its grid's shape, the spacing follows from the scan at hand; these are the
+# spacings that a 128-voxel grid has over a liver (False) and over a body (True).
+_TYPICAL_SPACING_MM = {True: 3.0, False: 2.0}
+
 
 @dataclass(frozen=True)
 class SyntheticPatches(Dataset[Patch]):
@@ -53,6 +57,6 @@ class SyntheticPatches(Dataset[Patch]):
     def field(self) -> Field:
         """The part of a body that this stage trains on."""
         shape = self.recipe.training.patch[self.stage][::-1]
-        spacing = self.recipe.stages[self.stage].grid.spacing_mm or 3.0
         first = self.stage == 0
+        spacing = self.recipe.stages[self.stage].grid.spacing_mm or _TYPICAL_SPACING_MM[first]
         return Field(shape, spacing, "body" if first else "liver", cut=0.4 if first else 0.15)
