@@ -154,7 +154,7 @@ class Training:
     """How the stages are trained (defaults: S1, section 3.2.1, repaired where the text is silent).
 
     Attributes:
-        loss: a key of `training.losses.LOSSES`.
+        loss: a key of `training.losses.LOSSES` for each stage; the last one holds for the stages after it.
         learning_rate: Adam's initial rate.
         schedule_power: rate = learning_rate * (1 - epoch / epochs) ** schedule_power.
         epochs, iterations_per_epoch: the length of one stage.
@@ -164,7 +164,7 @@ class Training:
         hand_over: start each later stage from the weights of the one before.
     """
 
-    loss: str = "dice_focal"
+    loss: tuple[str, ...] = ("dice_focal",)
     learning_rate: float = 1e-3
     schedule_power: float = 0.9
     epochs: int = 100

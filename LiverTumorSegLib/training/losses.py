@@ -29,29 +29,57 @@ def dice_focal_all() -> Loss:
     return _dice_focal(focal_background=True)
 
 
-def _dice_focal(focal_background: bool) -> Loss:
-    dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=focal_background)
+def dice_focal_rare() -> Loss:
+    """Dice summed over the batch, and the focal term of all voxels weighted by 1 / sqrt(share of their class).
+
+    A lesion of a few hundred among a million voxels hardly moves a plain mean, and Dice hardly moves
+    where the probability is still near 0; with this weight small lesions are learnt from the start.
+    """
+    dice = _dice(over_batch=True)
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        # Sums over a whole volume lose small lesions in bf16.
         logits = logits.float()
-        return torch.as_tensor(dice(logits, labels) + focal(logits, labels, background=focal_background))
+        counts = torch.bincount(labels.flatten().long(), minlength=logits.shape[1]).clamp_min(1)
+        weight = (labels.numel() / counts).sqrt()[labels.long()]
+        terms = focal_terms(logits, labels)
+        return torch.as_tensor(dice(logits, labels) + (weight * terms).sum() / weight.sum())
 
     return loss
 
 
-def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0, background: bool = False) -> torch.Tensor:
-    """-mean((1 - s)^gamma g log s) over voxels and classes (S1, equation 5), s the softmax over all classes.
+def _dice_focal(focal_background: bool) -> Loss:
+    dice = _dice(over_batch=focal_background)
 
-    MONAI's FocalLoss takes the softmax over what is left when the background is left out, which
-    would let a background voxel's probability vanish from sight; hence our own.
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # Sums over a whole volume lose small lesions in bf16.
+        logits = logits.float()
+        terms = focal_terms(logits, labels)
+        if focal_background:
+            focal = terms.mean() / logits.shape[1]
+        else:
+            focal = (terms * (labels > 0)).mean() / (logits.shape[1] - 1)
+        return torch.as_tensor(dice(logits, labels) + focal)
+
+    return loss
+
+
+def _dice(over_batch: bool) -> DiceLoss:
+    return DiceLoss(include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=over_batch)
+
+
+def focal_terms(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+    """-(1 - s)^gamma log s of every voxel (S1, equation 5), s the softmax share of the voxel's own class.
+
+    Shapes: logits (batch, classes, k, j, i), labels and result (batch, 1, k, j, i). MONAI's FocalLoss
+    takes the softmax over what is left when the background is left out, so that a background voxel's
+    share is never seen; hence our own.
     """
-    log_share = functional.log_softmax(logits, dim=1)
-    own = torch.gather(log_share, 1, labels.long())
-    terms = (1 - own.exp()) ** gamma * -own
-    if background:
-        return terms.mean() / logits.shape[1]
-    return (terms * (labels > 0)).mean() / (logits.shape[1] - 1)
+    share = torch.gather(functional.log_softmax(logits, dim=1), 1, labels.long())
+    return (1 - share.exp()) ** gamma * -share
 
 
-LOSSES: dict[str, Callable[[], Loss]] = {"dice_focal": dice_focal, "dice_focal_all": dice_focal_all}
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "dice_focal": dice_focal,
+    "dice_focal_all": dice_focal_all,
+    "dice_focal_rare": dice_focal_rare,
+}

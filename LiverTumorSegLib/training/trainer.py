@@ -88,7 +88,7 @@ def train(run: Run, stages: tuple[int, ...] | None = None) -> list[Path]:
 def _train_stage(run: Run, stage: int) -> Path:
     network, optimiser, progress = _start(run, stage)
     training, name = run.recipe.training, run.recipe.stages[stage].name
-    loss = LOSSES[training.loss]()
+    loss = LOSSES[training.loss[min(stage, len(training.loss) - 1)]]()
     validation = [_moved(patch, run.device) for patch in _loader(run, stage, 0, VALIDATION_PATCHES, validation=True)]
     per_epoch = training.iterations_per_epoch * training.batch_size
     for epoch in range(progress.epoch, training.epochs):

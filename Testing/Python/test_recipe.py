@@ -102,7 +102,7 @@ def test_the_printed_recipe_says_what_the_paper_prints(pair: str) -> None:
     assert (recipe.crop.margin_voxels, recipe.postprocessing.opening_radius_voxels) == (-20, 2)
     training = recipe.training
     assert (training.learning_rate, training.schedule_power, training.patience) == (1e-5, 0.9, 20)
-    assert (training.loss, training.hand_over) == ("dice_focal", True)
+    assert (training.loss, training.hand_over) == (("dice_focal",), True)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ RECIPE = Recipe(
         Stage("crop", "unet", Grid(spacing_mm=8.0, multiple_of=2), SMALL, UNIT),
     ),
     crop=Crop(margin_mm=10.0),
-    training=Training(loss="dice_focal_all", epochs=3, iterations_per_epoch=2, patch=((16, 16, 8), (16, 16, 8))),
+    training=Training(loss=("dice_focal_all",), epochs=3, iterations_per_epoch=2, patch=((16, 16, 8), (16, 16, 8))),
 )
 
 
@@ -65,6 +65,23 @@ def test_as_printed_nothing_speaks_against_a_false_tumour_but_dice_and_repaired_
     printed, repaired = LOSSES["dice_focal"](), LOSSES["dice_focal_all"]()
     assert float(printed(bold, labels) - printed(timid, labels)) < 1e-3
     assert float(repaired(bold, labels) - repaired(timid, labels)) > 0.3
+
+
+def test_rare_classes_weigh_by_the_inverse_root_of_their_share():
+    # Three background voxels and one tumour voxel, all with half of the probability on their own class.
+    logits = logits_for([[0.5, 0.25, 0.25]] * 3 + [[0.25, 0.25, 0.5]])
+    labels = torch.tensor([0, 0, 0, 2]).reshape(1, 1, 1, 1, 4)
+    plain = LOSSES["dice_focal_all"]()(logits, labels)
+    rare = LOSSES["dice_focal_rare"]()(logits, labels)
+    each = -(0.5**2) * math.log(0.5)  # the same focal term for every voxel: any weighted mean is this
+    assert float(rare - plain) == pytest.approx(each - each / 3, abs=1e-5)
+    surer = logits_for([[0.9, 0.05, 0.05]] * 3 + [[0.25, 0.25, 0.5]])
+    terms = [-(0.1**2) * math.log(0.9)] * 3 + [each]
+    weights = [(4 / 3) ** 0.5] * 3 + [4**0.5]
+    focal = sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
+    plain_focal = sum(terms) / 4 / 3
+    difference = LOSSES["dice_focal_rare"]()(surer, labels) - LOSSES["dice_focal_all"]()(surer, labels)
+    assert float(difference) == pytest.approx(focal - plain_focal, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -35,8 +35,8 @@ class Cavity:
 
 def complete_body(organs: Anatomy, rng: np.random.Generator) -> Anatomy:
     """The whole trunk around `organs`; the labelled organs stay where they are."""
-    tissues = _padded(organs.tissues, round(60 / SPACING_MM))
-    labelled = tissues != Tissue.AIR
+    given = _padded(organs.tissues, round(60 / SPACING_MM))
+    tissues = given.copy()
     cavity = _cavity(tissues, rng)
     _draw_wall(tissues, cavity, rng)
     _draw_spine(tissues, cavity, rng)
@@ -45,9 +45,9 @@ def complete_body(organs: Anatomy, rng: np.random.Generator) -> Anatomy:
     _fill_stomach(tissues, rng)
     draw_hepatic_vessels(tissues, rng)
     _draw_table(tissues, rng)
-    kept = labelled & ~np.isin(tissues, (Tissue.STOMACH_CONTENT, Tissue.GAS, Tissue.HEPATIC_VESSEL))
-    original = _padded(organs.tissues, round(60 / SPACING_MM))
-    tissues[kept] = original[kept]
+    refined = np.isin(tissues, (Tissue.STOMACH_CONTENT, Tissue.GAS, Tissue.HEPATIC_VESSEL))
+    kept = (given != Tissue.AIR) & ~refined
+    tissues[kept] = given[kept]
     return Anatomy(tissues, organs.source)
 
 
@@ -165,19 +165,15 @@ def _draw_spine(tissues: np.ndarray, cavity: Cavity, rng: np.random.Generator) -
     beside = (np.abs(np.abs(dx) - 30) / 26) ** 2 + ((dy - back - 14) / 22) ** 2 < 1
     psoas = (np.abs(np.abs(dx) - rx - 13) / 15) ** 2 + ((dy - 4) / 18) ** 2 < 1
     lower = kk < np.percentile(kk, rng.uniform(35, 60))
-    _paint(tissues, blank & (beside | (psoas & lower)) & (tissues != Tissue.SKIN), Tissue.MUSCLE)
+    tissues[blank & (beside | (psoas & lower)) & (tissues != Tissue.SKIN)] = Tissue.MUSCLE
     process = (np.abs(dx) < 4) & (dy > back + 6) & (dy < back + 38)
     wings = (np.abs(dy - back) < 6) & (np.abs(dx) < rng.uniform(30, 40))
     arch = ((canal < 14) & (dy > ry - 3)) | ((process | wings) & ~disc)
-    _paint(tissues, blank & arch, Tissue.CORTICAL_BONE)
-    _paint(tissues, blank & (radius < 1), Tissue.CORTICAL_BONE)
-    _paint(tissues, blank & (radius < 0.87), Tissue.MARROW)
-    _paint(tissues, blank & (radius < 0.97) & disc, Tissue.DISC)
-    _paint(tissues, blank & (canal < 8.5), Tissue.SPINAL_CANAL)
-
-
-def _paint(tissues: np.ndarray, where: np.ndarray, tissue: Tissue) -> None:
-    tissues[where] = tissue
+    tissues[blank & arch] = Tissue.CORTICAL_BONE
+    tissues[blank & (radius < 1)] = Tissue.CORTICAL_BONE
+    tissues[blank & (radius < 0.87)] = Tissue.MARROW
+    tissues[blank & (radius < 0.97) & disc] = Tissue.DISC
+    tissues[blank & (canal < 8.5)] = Tissue.SPINAL_CANAL
 
 
 def _draw_chest(tissues: np.ndarray, cavity: Cavity, rng: np.random.Generator) -> None:
