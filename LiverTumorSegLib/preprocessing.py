@@ -11,18 +11,32 @@ import SimpleITK as sitk
 from .recipe import Intensity
 
 
-def scale_intensity(volume: np.ndarray, intensity: Intensity, modality: str) -> np.ndarray:
+LIVER_CLIP = 2.0
+"""Where "liver" scaling ends, in its own units."""
+
+_TYPICAL_LIVER_HU = 90.0
+
+
+def scale_intensity(
+    volume: np.ndarray, intensity: Intensity, modality: str, liver_level: float | None = None
+) -> np.ndarray:
     """Clip and scale grey values as the recipe says.
 
     Args:
         volume: (k, j, i) array in HU (CT) or arbitrary units (MR).
         intensity: what to do.
         modality: "CT" or "MR".
+        liver_level: the liver's median grey value, for "liver"; a typical one where it is not known.
 
     Returns:
-        float32 array of the same shape: 0..1 for "unit", zero mean and unit deviation for "zscore".
+        float32 array of the same shape: 0..1 for "unit", zero mean and unit deviation for "zscore",
+        -2..2 with the liver at 0 for "liver".
     """
     volume = volume.astype(np.float32)
+    if intensity.scale == "liver":
+        level = liver_level if liver_level is not None else _typical_level(volume, modality)
+        width = intensity.liver_window[0] if modality == "CT" else max(intensity.liver_window[1] * level, 1e-6)
+        return np.asarray(np.clip((volume - level) / width, -LIVER_CLIP, LIVER_CLIP), np.float32)
     limits = intensity.ct_clip_hu if modality == "CT" else _body_percentiles(volume, intensity)
     if limits is not None:
         np.clip(volume, *limits, out=volume)
@@ -30,6 +44,19 @@ def scale_intensity(volume: np.ndarray, intensity: Intensity, modality: str) -> 
         return np.asarray((volume - volume.mean()) / max(float(volume.std()), 1e-6), np.float32)
     low, high = limits if limits is not None else (float(volume.min()), float(volume.max()))
     return np.asarray((volume - low) / max(high - low, 1e-6), np.float32)
+
+
+def liver_level(volume: np.ndarray, liver: np.ndarray) -> float | None:
+    """The median grey value of a liver; None where there are too few voxels to say."""
+    values = volume[liver]
+    return float(np.median(values)) if values.size >= 30 else None
+
+
+def _typical_level(volume: np.ndarray, modality: str) -> float:
+    if modality == "CT":
+        return _TYPICAL_LIVER_HU
+    body = volume[volume > 0.05 * np.percentile(volume, 99.5)]
+    return float(np.median(body)) if body.size else float(volume.max())
 
 
 def _body_percentiles(volume: np.ndarray, intensity: Intensity) -> tuple[float, float] | None:

@@ -58,21 +58,27 @@ class Intensity:
     """How grey values become network input: clip, then scale.
 
     Attributes:
-        ct_clip_hu: limits in Hounsfield units for CT, or None for no clipping.
-        mr_clip_percentiles: limits as percentiles of the body's voxels for MR, or None.
+        ct_clip_hu: limits in Hounsfield units for CT, or None for no clipping; not used by "liver".
+        mr_clip_percentiles: limits as percentiles of the body's voxels for MR, or None; likewise.
         scale: "unit" maps the limits to 0..1; "zscore" gives zero mean and unit deviation over
-            the region.
+            the region; "liver" puts the liver's level, which the stage before found, to 0, so that
+            liver and lesions look alike in every modality and phase.
+        liver_window: for "liver", what one unit of network input amounts to: Hounsfield units in
+            CT, a share of the liver's level in MR. Clipped at 2 units below and above.
     """
 
     ct_clip_hu: tuple[float, float] | None = None
     mr_clip_percentiles: tuple[float, float] | None = None
-    scale: Literal["unit", "zscore"] = "zscore"
+    scale: Literal["unit", "zscore", "liver"] = "zscore"
+    liver_window: tuple[float, float] = (75.0, 0.5)
 
     def __post_init__(self) -> None:
         for name in ("ct_clip_hu", "mr_clip_percentiles"):
             limits = getattr(self, name)
             if limits is not None and not limits[0] < limits[1]:
                 raise RecipeError(f"intensity.{name}: wanted low < high, got {limits}")
+        if min(self.liver_window) <= 0:
+            raise RecipeError(f"intensity.liver_window: wanted widths above 0, got {self.liver_window}")
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,8 @@ class Training:
         loss: a key of `training.losses.LOSSES` for each stage; the last one holds for the stages after it.
         learning_rate: Adam's initial rate.
         schedule_power: rate = learning_rate * (1 - epoch / epochs) ** schedule_power.
-        epochs, iterations_per_epoch: the length of one stage.
+        epochs: how many for each stage; the last one holds for the stages after it.
+        iterations_per_epoch: steps between two validations.
         patience: stop a stage after this many epochs without a better validation loss.
         batch_size: patches in a step.
         patch: (i, j, k) voxels of a training patch, one for each stage.
@@ -167,12 +174,25 @@ class Training:
     loss: tuple[str, ...] = ("dice_focal",)
     learning_rate: float = 1e-3
     schedule_power: float = 0.9
-    epochs: int = 100
+    epochs: tuple[int, ...] = (100,)
     iterations_per_epoch: int = 50
     patience: int = 20
     batch_size: int = 1
     patch: tuple[Triple, ...] = ((96, 96, 64), (96, 96, 80))
     hand_over: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "epochs"):
+            if not getattr(self, name):
+                raise RecipeError(f"training.{name}: wanted one entry for each stage, got none")
+
+    def loss_of(self, stage: int) -> str:
+        """The loss of a stage, counted from 0."""
+        return self.loss[min(stage, len(self.loss) - 1)]
+
+    def epochs_of(self, stage: int) -> int:
+        """The number of epochs of a stage, counted from 0."""
+        return self.epochs[min(stage, len(self.epochs) - 1)]
 
 
 @dataclass(frozen=True)
@@ -198,10 +218,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(self.stages) not in (1, 2):
             raise RecipeError(f"recipe.stages: wanted 1 or 2 stages, got {len(self.stages)}")
+        if self.stages[0].intensity.scale == "liver":
+            raise RecipeError("recipe.stages[0].intensity.scale: wanted unit or zscore, got 'liver': no stage found it yet")
         if len(self.training.patch) < len(self.stages):
-            raise RecipeError(
-                f"recipe.training.patch: wanted one for each of {len(self.stages)} stages, got {len(self.training.patch)}"
-            )
+            got = len(self.training.patch)
+            raise RecipeError(f"recipe.training.patch: wanted one for each of {len(self.stages)} stages, got {got}")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -20,12 +20,11 @@ import SimpleITK as sitk
 from . import __version__
 from .bundle import Bundle
 from .errors import recorded_warnings, warn
-from .geometry import Box, GridGeometry, box_of_mask, fit_grid, resample_to_grid, whole_box, widened
+from .geometry import Box, box_of_mask, fit_grid, resample_to_grid, whole_box, widened
 from .images import calibrate_ct, check_image, modality_of
 from .inference import Engine, open_engine, resolve_device, run_network
 from .postprocessing import Evidence, large_components
-from .preprocessing import padding_value, scale_intensity
-from .recipe import Stage
+from .preprocessing import liver_level, padding_value, scale_intensity
 from .segmentation import Provenance, Segmentation, check_sensitivity
 
 Progress = Callable[[str, float], None]
@@ -105,35 +104,38 @@ class Segmenter:
         """Stage after stage, each on the box that the one before left it."""
         recipe = self.bundle.recipe
         box = whole_box(case.image)
-        evidence = self._run_stage(case, 0, box)
+        evidence, volume = self._run_stage(case, 0, box)
         for stage in range(1, len(recipe.stages)):
             organ = (evidence.liver > 0) | (evidence.tumour > 0)
             if organ.any():
                 kept = large_components(organ, recipe.postprocessing.keep_liver_above)
+                case.liver_level = liver_level(volume, kept & (evidence.liver > np.maximum(evidence.tumour, 0)))
                 found = box_of_mask(kept, evidence.geometry, case.image)
                 box = widened(found, case.image, recipe.crop.margin_mm, recipe.crop.margin_voxels)
             else:
                 warn("the first stage found no liver; the second one searched the whole scan")
                 box = whole_box(case.image)
-            evidence = self._run_stage(case, stage, box)
+            evidence, volume = self._run_stage(case, stage, box)
         return evidence
 
-    def _run_stage(self, case: _Case, number: int, box: Box) -> Evidence:
+    def _run_stage(self, case: _Case, number: int, box: Box) -> tuple[Evidence, np.ndarray]:
+        """What the stage's network says, and the grey values that it was asked about."""
         stage, engine = self.bundle.recipe.stages[number], self.engines[number]
         with case.step(f"{stage.name}: prepare"):
             geometry = fit_grid(case.image, box, stage.grid)
-            volume = prepare(case.image, box, geometry, stage, case.modality)
+            volume = resample_to_grid(case.image, box, geometry, padding_value(case.image, case.modality))
+            scaled = scale_intensity(volume, stage.intensity, case.modality, case.liver_level)
         with case.step(f"{stage.name}: network"):
             logits = run_network(
                 engine,
-                volume[None],
+                scaled[None],
                 stage.window,
                 stage.overlap,
                 lambda share: case.progress(f"{stage.name}: network", share),
             )
         case.stages[stage.name] = {"spacing_mm": round(geometry.spacing_mm, 4), "size_voxels": geometry.size}
         liver, tumour = (np.clip(logits[c] - logits[0], -100, 100).astype(np.float16) for c in (1, 2))
-        return Evidence(liver, tumour, geometry, self.bundle.recipe.postprocessing)
+        return Evidence(liver, tumour, geometry, self.bundle.recipe.postprocessing), volume
 
     def _provenance(self, case: _Case, warnings: list[str]) -> Provenance:
         recipe, engine = self.bundle.recipe, self.engines[-1]
@@ -158,19 +160,14 @@ class Segmenter:
         )
 
 
-def prepare(image: sitk.Image, box: Box, geometry: GridGeometry, stage: Stage, modality: str) -> np.ndarray:
-    """A box of the scan as one stage's network wants it: float32 (k, j, i) on the grid, scaled."""
-    volume = resample_to_grid(image, box, geometry, padding_value(image, modality))
-    return scale_intensity(volume, stage.intensity, modality)
-
-
 @dataclass
 class _Case:
-    """One scan under way."""
+    """One scan under way; `liver_level` is the liver's median grey value once a stage has found it."""
 
     image: sitk.Image
     modality: str
     progress: Progress
+    liver_level: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     stages: dict[str, dict[str, object]] = field(default_factory=dict)
 

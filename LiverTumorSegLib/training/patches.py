@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..preprocessing import scale_intensity
+from ..preprocessing import liver_level, scale_intensity
 from ..recipe import Recipe
 from .synthesis.generator import Field, synthetic_scan
 from .synthesis.library import AnatomyLibrary
@@ -51,7 +51,10 @@ class SyntheticPatches(Dataset[Patch]):
         rng = np.random.default_rng([self.seed, self.stage, self.start + index])
         anatomy = self.library.load(self.names[rng.integers(len(self.names))])
         scan = synthetic_scan(anatomy, self.field(), rng)
-        volume = scale_intensity(scan.volume, self.recipe.stages[self.stage].intensity, scan.modality)
+        level = liver_level(scan.volume, scan.labels == 1)
+        if level is not None:  # as inexact as the stage before will tell it
+            level = level + rng.normal(0, 8) if scan.modality == "CT" else level * float(np.exp(rng.normal(0, 0.08)))
+        volume = scale_intensity(scan.volume, self.recipe.stages[self.stage].intensity, scan.modality, level)
         return torch.from_numpy(volume)[None], torch.from_numpy(scan.labels)[None]
 
     def field(self) -> Field:

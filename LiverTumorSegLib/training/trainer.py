@@ -88,15 +88,16 @@ def train(run: Run, stages: tuple[int, ...] | None = None) -> list[Path]:
 def _train_stage(run: Run, stage: int) -> Path:
     network, optimiser, progress = _start(run, stage)
     training, name = run.recipe.training, run.recipe.stages[stage].name
-    loss = LOSSES[training.loss[min(stage, len(training.loss) - 1)]]()
+    loss = LOSSES[training.loss_of(stage)]()
+    epochs = training.epochs_of(stage)
     validation = [_moved(patch, run.device) for patch in _loader(run, stage, 0, VALIDATION_PATCHES, validation=True)]
     per_epoch = training.iterations_per_epoch * training.batch_size
-    for epoch in range(progress.epoch, training.epochs):
+    for epoch in range(progress.epoch, epochs):
         if epoch - progress.best_epoch >= training.patience:
             log.info("stage %s: no better for %d epochs, stopped", name, training.patience)
             break
         began = time.monotonic()
-        rate = learning_rate(training.learning_rate, epoch, training.epochs, training.schedule_power)
+        rate = learning_rate(training.learning_rate, epoch, epochs, training.schedule_power)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loader = _loader(run, stage, epoch * per_epoch, per_epoch)
@@ -123,7 +124,8 @@ def _start(run: Run, stage: int) -> tuple[torch.nn.Module, torch.optim.Adam, Pro
     """Network, optimiser and progress: resumed, handed over from the stage before, or new."""
     torch.manual_seed(run.seed)
     spec = run.recipe.stages[stage]
-    network = build_network(spec.network, spec.arguments).to(run.device, memory_format=torch.channels_last_3d)
+    network = build_network(spec.network, spec.arguments)
+    network.to(run.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=run.recipe.training.learning_rate)
     if _checkpoint(run, stage).exists():
         progress = load_checkpoint(_checkpoint(run, stage), network, optimiser)
@@ -183,7 +185,7 @@ def _fit(
         if not math.isfinite(float(value.detach())):
             raise RuntimeError(f"training loss became {float(value.detach())} at step {steps + 1} of the epoch")
         optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
         optimiser.step()
         total, steps = total + float(value.detach()), steps + 1

@@ -100,7 +100,9 @@ def test_the_quiet_mode_says_nothing(cli, scan_file, tmp_path):
 def test_the_same_scan_gives_the_same_labels(cli, scan_file, tmp_path):
     cli(scan_file, tmp_path / "one")
     cli(scan_file, tmp_path / "two")
-    one, two = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / n / "segmentation.nii.gz"))) for n in ("one", "two"))
+    one, two = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / n / "segmentation.nii.gz"))) for n in ("one", "two")
+    )
     assert np.array_equal(one, two)
 
 
@@ -260,7 +262,7 @@ def test_training_from_the_command_line_ends_in_a_bundle_that_segments(tmp_path,
             }
             for name, spacing in (("whole", 12.0), ("crop", 8.0))
         ],
-        "training": {"epochs": 1, "iterations_per_epoch": 2, "patch": [[16, 16, 8], [16, 16, 8]]},
+        "training": {"epochs": [1], "iterations_per_epoch": 2, "patch": [[16, 16, 8], [16, 16, 8]]},
     }
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     arguments = ["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run"), "--bodies", "1", "--workers", "0"]

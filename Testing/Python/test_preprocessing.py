@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LiverTumorSegLib.preprocessing import padding_value, scale_intensity
+from LiverTumorSegLib.preprocessing import liver_level, padding_value, scale_intensity
 from LiverTumorSegLib.recipe import Intensity
 
 UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0, 100), scale="unit")
@@ -37,9 +37,7 @@ def test_mr_percentiles_are_taken_over_the_body_and_not_over_the_air():
 def test_mr_units_do_not_matter(factor):
     volume = np.random.default_rng(0).gamma(2.0, 50.0, (12, 12, 12)).astype(np.float32)
     recipe = Intensity(mr_clip_percentiles=(0.5, 99.5), scale="unit")
-    assert np.allclose(
-        scale_intensity(volume * factor, recipe, "MR"), scale_intensity(volume, recipe, "MR"), atol=1e-4
-    )
+    assert np.allclose(scale_intensity(volume * factor, recipe, "MR"), scale_intensity(volume, recipe, "MR"), atol=1e-4)
 
 
 def test_zscore_gives_zero_mean_and_unit_deviation_without_clipping():
@@ -48,7 +46,28 @@ def test_zscore_gives_zero_mean_and_unit_deviation_without_clipping():
     assert scaled.ravel() == pytest.approx(np.array([-3, -1, 1, 3]) / np.sqrt(5))
 
 
-@pytest.mark.parametrize("scale", ["unit", "zscore"])
+def test_liver_scaling_puts_the_liver_at_zero_in_hounsfield_units_for_ct_and_in_shares_for_mr():
+    recipe = Intensity(scale="liver", liver_window=(75.0, 0.5))
+    volume = np.array([-1000.0, 30.0, 105.0, 180.0, 900.0]).reshape(1, 1, 5)
+    assert scale_intensity(volume, recipe, "CT", 105.0).ravel() == pytest.approx([-2, -1, 0, 1, 2])
+    signal = np.array([0.0, 200.0, 400.0, 500.0, 5000.0]).reshape(1, 1, 5)
+    assert scale_intensity(signal, recipe, "MR", 400.0).ravel() == pytest.approx([-2, -1, 0, 0.5, 2])
+
+
+def test_an_unknown_liver_level_is_a_typical_one():
+    recipe = Intensity(scale="liver")
+    assert scale_intensity(np.full((2, 2, 2), 90.0), recipe, "CT") == pytest.approx(0.0)
+    body = np.concatenate([np.zeros(500), np.full(500, 300.0)]).reshape(10, 10, 10)
+    assert scale_intensity(body, recipe, "MR").max() == pytest.approx(0.0)
+
+
+def test_the_liver_s_level_is_its_median_and_unknown_where_hardly_any_was_found():
+    volume = np.arange(1000.0).reshape(10, 10, 10)
+    assert liver_level(volume, volume < 101) == 50.0
+    assert liver_level(volume, volume < 5) is None
+
+
+@pytest.mark.parametrize("scale", ["unit", "zscore", "liver"])
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_volume_of_one_value_stays_finite(scale, modality):
     recipe = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale=scale)

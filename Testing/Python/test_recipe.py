@@ -178,3 +178,11 @@ def test_a_file_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> No
 
 def test_whole_numbers_are_taken_for_lengths(tmp_path: Path) -> None:
     assert load_recipe(written(tmp_path, MINIMAL)).stages[0].grid.spacing_mm == 4.0
+
+
+def test_the_first_stage_cannot_scale_by_a_liver_that_nobody_has_found(tmp_path):
+    recipe = json.loads(resource_path("Recipes", "default.json").read_text())
+    recipe["stages"][0]["intensity"]["scale"] = "liver"
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(RecipeError, match="no stage found it yet"):
+        load_recipe(tmp_path / "recipe.json")

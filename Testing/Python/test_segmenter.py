@@ -125,6 +125,32 @@ def test_a_scan_without_liver_gives_an_empty_result_after_a_search_of_the_whole_
     assert tuple(texts) == result.provenance.warnings
 
 
+@pytest.mark.parametrize("level_hu", [40, 110, 160])
+def test_the_second_stage_can_see_grey_values_relative_to_the_liver_that_the_first_one_found(
+    level_hu, monkeypatch, ellipsoid_scan
+):
+    class AroundZero(VoteByBrightness):
+        def __call__(self, array: np.ndarray) -> np.ndarray:
+            self.seen.append(array.shape)
+            votes = [np.zeros_like(array), 10 - 30 * np.abs(array), 30 * (array - 1.2)]
+            return np.concatenate(votes, axis=1).astype(np.float32)
+
+    class AnythingBright(VoteByBrightness):
+        def __call__(self, array: np.ndarray) -> np.ndarray:
+            return np.concatenate([0 * array, 80 * (array - 0.35), 0 * array - 9], axis=1).astype(np.float32)
+
+    engines = iter([AnythingBright(), AroundZero()])
+    monkeypatch.setattr(LiverTumorSegLib.segmenter, "open_engine", lambda *args, **kwargs: next(engines))
+    relative = dataclasses.replace(RECIPE.stages[1], intensity=Intensity(scale="liver"))
+    recipe = dataclasses.replace(RECIPE, stages=(RECIPE.stages[0], relative))
+    scan, truth = ellipsoid_scan((90, 80, 50), (2, 2, 3))
+    shifted = bright_tumours(scan, truth) + sitk.Cast(truth > 0, sitk.sitkInt16) * (level_hu - 110)
+    found = sitk.GetArrayFromImage(segment(shifted, bundle(recipe), modality="CT").labels)
+    wanted = sitk.GetArrayFromImage(truth)
+    assert dice(found > 0, wanted > 0) > 0.93
+    assert dice(found == 2, wanted == 2) > 0.75
+
+
 def test_a_one_stage_recipe_runs_one_network(engines, ellipsoid_scan):
     scan, truth = ellipsoid_scan((60, 60, 40), (3, 3, 3))
     one = dataclasses.replace(RECIPE, stages=RECIPE.stages[1:])
@@ -201,7 +227,7 @@ def test_the_scan_is_not_changed(engines, ellipsoid_scan):
 
 
 def test_the_cpu_path_runs_without_importing_torch_or_monai(tmp_path, repository):
-    if not (repository / "Resources" / "Bundles" / "default").is_dir():
+    if not (repository / "Resources" / "Bundles" / "default" / "checksums.json").exists():
         pytest.skip("needs the default bundle")
     script = (
         "import sys, numpy as np, SimpleITK as sitk\n"

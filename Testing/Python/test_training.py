@@ -30,7 +30,7 @@ RECIPE = Recipe(
         Stage("crop", "unet", Grid(spacing_mm=8.0, multiple_of=2), SMALL, UNIT),
     ),
     crop=Crop(margin_mm=10.0),
-    training=Training(loss=("dice_focal_all",), epochs=3, iterations_per_epoch=2, patch=((16, 16, 8), (16, 16, 8))),
+    training=Training(loss=("dice_focal_all",), epochs=(3,), iterations_per_epoch=2, patch=((16, 16, 8), (16, 16, 8))),
 )
 
 
@@ -128,7 +128,7 @@ def test_a_run_trains_both_stages_and_hands_the_weights_over(tmp_path, library):
 
 
 def test_the_second_stage_starts_from_the_first_one_s_weights(tmp_path, library):
-    still = dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=1))
+    still = dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=(1,)))
     first, second = (load_file(path) for path in train(run(tmp_path / "handed", library, still)))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -162,7 +162,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path, library):
 
 
 def test_a_stage_stops_after_its_patience(tmp_path, library):
-    hasty = dataclasses.replace(RECIPE.training, patience=1, epochs=30, learning_rate=0.0)
+    hasty = dataclasses.replace(RECIPE.training, patience=1, epochs=(30,), learning_rate=0.0)
     train(run(tmp_path, library, dataclasses.replace(RECIPE, training=hasty)), stages=(0,))
     # With a rate of 0 nothing gets better after the first epoch.
     assert len((tmp_path / "whole.csv").read_text().splitlines()) == 1 + 2

@@ -127,7 +127,7 @@ def labelmap_files(folder: Path) -> list[tuple[Path, Mapping[int, Tissue]]]:
         ImageError: there is none.
     """
     meanings = {"btcv": BTCV, "amos": AMOS, "spl_atlas": SPL_ATLAS}
-    found = [
+    found: list[tuple[Path, Mapping[int, Tissue]]] = [
         (file, meaning)
         for file in sorted(Path(folder).rglob("*"))
         if file.name.endswith((".nii.gz", ".nii", ".nrrd"))
@@ -136,7 +136,8 @@ def labelmap_files(folder: Path) -> list[tuple[Path, Mapping[int, Tissue]]]:
     ]
     if not found:
         raise ImageError(
-            f"{folder}: wanted folders named labelmap*_btcv, labelmap*_amos or labelmap*_spl_atlas with label maps, got none"
+            f"{folder}: wanted folders named labelmap*_btcv, labelmap*_amos or labelmap*_spl_atlas with label maps, "
+            "got none"
         )
     return found
 

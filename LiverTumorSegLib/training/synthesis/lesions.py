@@ -106,7 +106,9 @@ def _distance_field(
     low: np.ndarray, high: np.ndarray, centre: np.ndarray, radius: float, rng: np.random.Generator
 ) -> torch.Tensor:
     """Normalised distance from the lesion's centre: 1 on its surface, an ellipsoid with lumps."""
-    axes = [torch.arange(int(a), int(b), dtype=torch.float32) - float(c) for a, b, c in zip(low, high, centre, strict=True)]
+    axes = [
+        torch.arange(int(a), int(b), dtype=torch.float32) - float(c) for a, b, c in zip(low, high, centre, strict=True)
+    ]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     stretch = rng.uniform(0.75, 1.3, 3)

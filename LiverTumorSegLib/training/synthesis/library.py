@@ -55,8 +55,8 @@ def build_library(
 ) -> AnatomyLibrary:
     """Draw `variants` bodies for every label map under `labelmaps`, or procedural ones when it is None.
 
-    `procedural` is how many to draw in the latter case. The last `held_out` sources are for validation. A finished library with the same settings is
-    opened instead of drawn again.
+    `procedural` is how many to draw in the latter case. The last `held_out` sources are for validation. A finished
+    library with the same settings is opened instead of drawn again.
     """
     folder = Path(folder)
     settings = {"labelmaps": labelmaps is not None, "variants": variants, "held_out": held_out, "seed": seed}

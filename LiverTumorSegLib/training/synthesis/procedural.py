@@ -58,5 +58,3 @@ def _in_one_piece(tissues: np.ndarray) -> np.ndarray:
     largest = cc3d.largest_k(liver, k=1, connectivity=6).astype(bool)
     tissues[liver & ~largest] = Tissue.AIR
     return tissues
-
-

@@ -54,8 +54,6 @@ def _stamp(tissues: np.ndarray, line: np.ndarray, start_mm: float, end_mm: float
         if (low >= high).any():
             continue
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        distance = sum(
-            (grid - p) ** 2 for grid, p in zip(np.ogrid[box], point, strict=True)
-        )
+        distance = sum((grid - p) ** 2 for grid, p in zip(np.ogrid[box], point, strict=True))
         region = tissues[box]
         region[(distance <= max(radius, 0.6) ** 2) & (region == Tissue.LIVER)] = Tissue.HEPATIC_VESSEL
