@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .bundle import Bundle, import_bundle, list_bundles
     from .errors import LiverTumorSegError, LiverTumorSegWarning
     from .images import read_image
-    from .lesions import Lesion, find_lesions, match_lesions
+    from .lesions import Lesion, find_lesions
+    from .matching import match_lesions
     from .output import write_results
     from .recipe import Recipe, load_recipe
     from .segmentation import Provenance, Segmentation
@@ -35,7 +36,7 @@ _HOME = {
     "read_image": "images",
     "Lesion": "lesions",
     "find_lesions": "lesions",
-    "match_lesions": "lesions",
+    "match_lesions": "matching",
     "write_results": "output",
     "Recipe": "recipe",
     "load_recipe": "recipe",

@@ -70,7 +70,9 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default="default", metavar="NAME|DIR", help="weights and recipe (default: default)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", default="auto", choices=("auto", "f32", "bf16", "f16"))
-    parser.add_argument("--sensitivity", type=float, default=1.0, metavar="F", help="above 1 calls lesions more readily")
+    parser.add_argument(
+        "--sensitivity", type=float, default=1.0, metavar="F", help="above 1 calls lesions more readily"
+    )
     parser.add_argument("--no-html", dest="html", action="store_false", help="leave out report.html")
 
 
@@ -104,7 +106,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe JSON file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN_DIR", help="resumed when it exists")
     parser.add_argument("--labelmaps", type=Path, metavar="DIR", help="anatomy from label maps instead of formulas")
-    parser.add_argument("--bodies", type=int, default=3, metavar="N", help="bodies drawn around every label map")
+    parser.add_argument(
+        "--bodies", type=int, default=3, metavar="N", help="bodies drawn around every label map, or 10 N from formulas"
+    )
     parser.add_argument("--stage", action="append", metavar="NAME", help="train only this stage (repeatable)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")

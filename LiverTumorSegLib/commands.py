@@ -29,7 +29,7 @@ def demonstrate(options: argparse.Namespace, console: Console) -> None:
     import SimpleITK as sitk
 
     from .evaluation.metrics import dice
-    from .lesions import match_lesions
+    from .matching import match_lesions
     from .output import check_writable
     from .training.synthesis.cases import write_case
 
@@ -86,7 +86,12 @@ def train_recipe(options: argparse.Namespace, console: Console) -> None:
         console.progress("drawing bodies", done / count)
 
     library = build_library(
-        options.output / "bodies", options.labelmaps, options.bodies, seed=options.seed, progress=drawn
+        options.output / "bodies",
+        options.labelmaps,
+        variants=options.bodies if options.labelmaps else 1,
+        procedural=10 * options.bodies,
+        seed=options.seed,
+        progress=drawn,
     )
 
     def finished(name: str, line: Epoch) -> None:
@@ -152,9 +157,7 @@ def _segment_to_files(
         image: sitk.Image = read_image(scan, series)
         read = time.perf_counter() - began
         segmenter = loading.result()
-        segmentation = segmenter(
-            image, modality=modality, sensitivity=options.sensitivity, progress=console.progress
-        )
+        segmentation = segmenter(image, modality=modality, sensitivity=options.sensitivity, progress=console.progress)
         seconds = {"read": round(read, 3), **segmentation.provenance.seconds}
         provenance = dataclasses.replace(segmentation.provenance, seconds=seconds, warnings=tuple(texts))
         segmentation = dataclasses.replace(segmentation, provenance=provenance)

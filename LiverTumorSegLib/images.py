@@ -7,27 +7,18 @@ written (i, j, k) unless a name says otherwise; lengths are mm. Slicer's RAS liv
 
 from __future__ import annotations
 
-import gzip
-import math
-import os
-import re
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 
-from . import dicom
+from . import dicom, nifti
 from .errors import ImageError, warn
+from .itk_reader import quiet_itk, read_file
 
 AIR_HU = -1024
-EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+EXTENSIONS = (*nifti.EXTENSIONS, ".nrrd", ".nhdr", ".mha", ".mhd")
 FEWEST_VOXELS = 3
 SPACING_RANGE_MM = (0.05, 50.0)
 THIN_MM, LONGEST_MM = 20.0, 3000.0
@@ -54,7 +45,7 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
     if not path.exists():
         raise ImageError(f"wanted an existing file or DICOM folder, got {path.name}, which does not exist")
     if path.is_dir():
-        with _quiet_itk():
+        with quiet_itk():
             image = dicom.read_series(path, series)
     elif path.name.lower().endswith(EXTENSIONS):
         if series:
@@ -64,7 +55,7 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         uid = dicom.series_uid_of(path)
         if uid is None:
             raise ImageError(f"wanted a DICOM image, got {path.name}: damaged, cut short or without an image")
-        with _quiet_itk():
+        with quiet_itk():
             image = dicom.read_series(path.parent, series or uid)
     else:
         raise ImageError(f"wanted DICOM or one of {', '.join(EXTENSIONS)}, got {path.name}")
@@ -211,143 +202,11 @@ def _checked_values(image: sitk.Image) -> sitk.Image:
 
 def _read_file(path: Path) -> sitk.Image:
     """Read NIfTI, NRRD or MetaImage; of the metadata only the modality stays."""
-    header = _nifti_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
-    if header and not all(math.isfinite(step) and step != 0 for step in header.spacing):
-        raise ImageError(f"wanted a spacing above zero, got {_times(header.spacing)} in {path.name}")
-    try:
-        with _quiet_itk():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        if header is None or "orthonormal" not in str(error):
-            raise ImageError(f"wanted a readable scan, got {path.name}: {_telling_part(error)}") from None
-        image = _read_nearly_orthonormal(path, header)
-    if header:
-        _check_complete(path, header, image)
+    is_nifti = path.name.lower().endswith(nifti.EXTENSIONS)
+    image = nifti.read_nifti(path) if is_nifti else read_file(path)
     modality = next((image.GetMetaData(key) for key in _MODALITY_KEYS if image.HasMetaDataKey(key)), "")
     for key in image.GetMetaDataKeys():
         image.EraseMetaData(key)
     if modality:
         image.SetMetaData("Modality", modality.strip())
-    return image
-
-
-@contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """Keep ITK's own warnings, which name addresses and source files, off the terminal."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def _telling_part(error: RuntimeError) -> str:
-    text = re.sub(r"\w+\(0x[0-9a-f]+\):", "", str(error).rpartition("ERROR:")[2])
-    if "Unable to determine ImageIO" in text:
-        return "damaged, or not of the kind that its name says"
-    if "trouble" in text or "cannot be read" in text:
-        return "its voxels are missing, damaged or cut short"
-    return text.strip().splitlines()[-1].strip() if text.strip() else "damaged"
-
-
-@dataclass(frozen=True)
-class _NiftiHeader:
-    """What ITK passes over in silence: a spacing of zero, and voxels cut short."""
-
-    spacing: tuple[float, ...]
-    start: bytes  # all before the voxels
-    voxel_bytes: int
-    sform: np.ndarray | None  # (3, 3), RAS
-
-
-def _nifti_header(path: Path) -> _NiftiHeader | None:
-    """Read the header of NIfTI-1 (nifti1.h of the NIfTI DFWG, 2003); None for NIfTI-2 or what is no NIfTI."""
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else open(path, "rb") as file:
-            start = file.read(348)
-            order = next((order for order in "<>" if start[:4] == struct.pack(order + "i", 348)), None)
-            if order is None or len(start) < 348:
-                return None
-            offset = int(struct.unpack_from(order + "f", start, 108)[0])
-            start += file.read(max(0, offset - 348))
-    except (OSError, EOFError, zlib.error, ValueError, OverflowError):
-        return None  # ITK, which reads it next, says what is wrong
-    dimensions, *sizes = struct.unpack_from(order + "8h", start, 40)
-    voxels = math.prod(sizes[: max(0, min(dimensions, 7))])
-    sform_code = struct.unpack_from(order + "h", start, 254)[0]
-    sform = np.array(struct.unpack_from(order + "12f", start, 280)).reshape(3, 4)[:, :3] if sform_code > 0 else None
-    spacing = struct.unpack_from(order + "3f", start, 80)
-    return _NiftiHeader(spacing, start, voxels * struct.unpack_from(order + "h", start, 72)[0] // 8, sform)
-
-
-def _check_complete(path: Path, header: _NiftiHeader, image: sitk.Image) -> None:
-    """Raise if the voxels are cut short or damaged, which ITK does not notice.
-
-    The checksum of a gzip file (RFC 1952, section 2.3.1) is compared with that of the header and the voxels in memory,
-    which takes a tenth of the time of unpacking the file again. That is done only where the two differ, as they
-    also do when the voxels are of another byte order or were rescaled, or when something follows them.
-    """
-    wanted = len(header.start) + header.voxel_bytes
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(-8, os.SEEK_END)
-        checksum = struct.unpack("<I", file.read(8)[:4])[0]
-    if packed:
-        crc32 = _gzip_and_zlib()[1].crc32
-        voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
-        if crc32(voxels.reshape(-1).view(np.uint8), crc32(header.start)) == checksum:
-            return
-        got = _unpacked_bytes(path)
-    else:
-        got = path.stat().st_size
-    if got < wanted:
-        found = "damaged or cut short" if got < 0 else f"cut short, {got} of {wanted} bytes"
-        raise ImageError(f"wanted a complete scan, got {path.name}: {found}")
-
-
-def _gzip_and_zlib() -> tuple[ModuleType, ModuleType]:
-    """Intel's, which are two to three times faster, or Python's own."""
-    try:
-        from isal import igzip, isal_zlib
-    except ImportError:
-        return gzip, zlib
-    return igzip, isal_zlib
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """How much a gzip file holds, or -1 if it is damaged."""
-    unpacker, _ = _gzip_and_zlib()
-    count = 0
-    try:
-        with unpacker.open(path, "rb") as file:
-            while piece := file.read(1 << 20):
-                count += len(piece)
-    except (OSError, EOFError, zlib.error):
-        return -1
-    return count
-
-
-def _read_nearly_orthonormal(path: Path, header: _NiftiHeader) -> sitk.Image:
-    """Read NIfTI whose axes are a rounding error off the right angle: ITK refuses it unless told otherwise."""
-    name = "ITK_NIFTI_SFORM_PERMISSIVE"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        with _quiet_itk():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ImageError(f"wanted a readable scan, got {path.name}: {_telling_part(error)}") from None
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-    taken = np.array(image.GetDirection()).reshape(3, 3)
-    lengths = np.linalg.norm(header.sform, axis=0) if header.sform is not None else np.zeros(3)
-    off = np.inf if not lengths.all() else np.abs(np.diag([-1, -1, 1]) @ header.sform / lengths - taken).max()
-    if off > 0.01:
-        raise ImageError(f"wanted axes at right angles, got the sform {header.sform} in {path.name}".replace("\n", ""))
     return image

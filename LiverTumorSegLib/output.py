@@ -198,9 +198,9 @@ def _write_table(lesions: Sequence[Lesion], path: Path) -> None:
 
 
 def _write_page(segmentation: Segmentation, path: Path) -> None:
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    missing = [name for module, name in (("jinja2", "Jinja2"), ("PIL", "Pillow")) if find_spec(module) is None]
     if missing:
-        warn(f"no {PAGE}: {' and '.join(missing)} not installed; pip install 'LiverTumorSeg[report]'")
+        warn(f"no {PAGE}: {' and '.join(missing)} not installed; pip install 'LiverTumorSegLib[report]'")
         return
     from .report import write_html
 

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from .recipe import Intensity
 
-
 LIVER_CLIP = 2.0
 """Where "liver" scaling ends, in its own units."""
 

@@ -219,7 +219,9 @@ class Recipe:
         if len(self.stages) not in (1, 2):
             raise RecipeError(f"recipe.stages: wanted 1 or 2 stages, got {len(self.stages)}")
         if self.stages[0].intensity.scale == "liver":
-            raise RecipeError("recipe.stages[0].intensity.scale: wanted unit or zscore, got 'liver': no stage found it yet")
+            raise RecipeError(
+                "recipe.stages[0].intensity.scale: wanted unit or zscore, got 'liver': no stage found it yet"
+            )
         if len(self.training.patch) < len(self.stages):
             got = len(self.training.patch)
             raise RecipeError(f"recipe.training.patch: wanted one for each of {len(self.stages)} stages, got {got}")

@@ -75,7 +75,7 @@ def test_a_scan_becomes_files_on_exactly_its_grid(cli, scan_file, tmp_path):
         assert np.allclose(labels.GetOrigin(), scan.GetOrigin())
         assert np.allclose(labels.GetSpacing(), scan.GetSpacing())
         assert np.allclose(labels.GetDirection(), scan.GetDirection())
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["provenance"]["recipe"] == "tiny"
     assert report["provenance"]["seconds"]["read"] >= 0
     assert "segmentation.seg.nrrd" in out
@@ -156,7 +156,7 @@ def test_the_output_may_not_be_a_file(cli, scan_file, tmp_path):
     (tmp_path / "taken").write_text("mine")
     refused(cli(scan_file, tmp_path / "taken"), "wanted a folder")
     refused(cli(scan_file, tmp_path / "taken" / "deeper"), "wanted a folder")
-    assert (tmp_path / "taken").read_text() == "mine"
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_device_that_is_not_there_is_refused(cli, scan_file, tmp_path):
@@ -177,7 +177,7 @@ def test_a_bundle_that_is_not_whole_is_refused(cli, scan_file, tmp_path, tiny_bu
     refused(cli(scan_file, tmp_path / "out", "--bundle", str(tmp_path / "missing")), "whole.safetensors")
 
     odd = copy("odd")
-    recipe = json.loads((odd / "recipe.json").read_text())
+    recipe = json.loads((odd / "recipe.json").read_text(encoding="utf-8"))
     recipe["stages"][0]["grid"]["colour"] = "red"
     (odd / "recipe.json").write_text(json.dumps(recipe))
     seal_bundle(odd)

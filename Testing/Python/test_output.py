@@ -85,11 +85,12 @@ def test_without_html_it_is_four(segmentation: Segmentation, tmp_path: Path) -> 
     assert sorted(contents(tmp_path)) == sorted(WITHOUT_PAGE)
 
 
+@pytest.mark.parametrize(("missing", "name"), [("jinja2", "Jinja2"), ("PIL", "Pillow")])
 def test_a_missing_extra_costs_the_page_and_names_the_remedy(
-    segmentation: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    missing: str, name: str, segmentation: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "find_spec", lambda name: None if name == "jinja2" else True)
-    with pytest.warns(LiverTumorSegWarning, match=r"jinja2 not installed; pip install 'LiverTumorSeg\[report\]'"):
+    monkeypatch.setattr(output, "find_spec", lambda module: None if module == missing else True)
+    with pytest.warns(LiverTumorSegWarning, match=rf"{name} not installed; pip install 'LiverTumorSegLib\[report\]'"):
         files = write_results(segmentation, tmp_path)
     assert [path.name for path in files] == WITHOUT_PAGE
 
@@ -132,8 +133,8 @@ def test_the_table_has_a_row_for_each_lesion_and_units_in_its_header(
 
 def test_a_case_without_lesions_has_a_table_with_only_a_header(tmp_path: Path) -> None:
     write_results(make_segmentation(tumours=()), tmp_path, html=False)
-    assert (tmp_path / "lesions.csv").read_text().count("\n") == 1
-    assert json.loads((tmp_path / "report.json").read_text())["lesions"] == []
+    assert (tmp_path / "lesions.csv").read_text(encoding="utf-8").count("\n") == 1
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["lesions"] == []
 
 
 def test_the_report_has_measurements_and_provenance(segmentation: Segmentation, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_a_file_where_the_folder_should_be_is_an_error_before_and_while_writing(
             check_writable(folder)
         with pytest.raises(OutputError, match="got a file"):
             write_results(segmentation, folder)
-    assert (tmp_path / "taken").read_text() == "mine"
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_folder_where_a_file_should_be_is_not_swept_away(segmentation: Segmentation, tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ print(json.dumps([read(path) for path in sys.argv[1:]]))
 """
 
 
-@pytest.mark.skipif(find_spec("slicer") is None, reason="needs slicer-core: pip install 'LiverTumorSeg[slicer]'")
+@pytest.mark.skipif(find_spec("slicer") is None, reason="needs slicer-core: pip install 'LiverTumorSegLib[slicer]'")
 def test_slicer_reads_back_segments_and_geometry(tmp_path: Path, oblique: tuple[float, ...]) -> None:
     cases = [make_segmentation(), make_segmentation((), LEFT_HANDED), make_segmentation((4, 1), oblique)]
     files = [write_results(each, tmp_path / str(n), html=False)[0] for n, each in enumerate(cases)]

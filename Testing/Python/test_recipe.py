@@ -181,7 +181,7 @@ def test_whole_numbers_are_taken_for_lengths(tmp_path: Path) -> None:
 
 
 def test_the_first_stage_cannot_scale_by_a_liver_that_nobody_has_found(tmp_path):
-    recipe = json.loads(resource_path("Recipes", "default.json").read_text())
+    recipe = json.loads(resource_path("Recipes", "default.json").read_text(encoding="utf-8"))
     recipe["stages"][0]["intensity"]["scale"] = "liver"
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(RecipeError, match="no stage found it yet"):

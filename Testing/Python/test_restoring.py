@@ -31,9 +31,13 @@ def scan(direction, size=(30, 26, 18), spacing=(1.5, 1.5, 3.0)) -> sitk.Image:
 
 def points(image: sitk.Image) -> np.ndarray:
     """(k, j, i, 3) physical points of all voxels."""
-    return np.stack(sitk.GetArrayFromImage(sitk.PhysicalPointSource(
-        sitk.sitkVectorFloat64, image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection()
-    ))[None])[0]
+    return np.stack(
+        sitk.GetArrayFromImage(
+            sitk.PhysicalPointSource(
+                sitk.sitkVectorFloat64, image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection()
+            )
+        )[None]
+    )[0]
 
 
 def ball_logits(geometry: GridGeometry, centre: np.ndarray, radius: float) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers_as_an_unbroken_one(tmp_pa
     assert stopped == list(range(1, cut + 1))
     one, two = load_file(whole), load_file(resumed)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    lines = [(tmp_path / folder / "whole.csv").read_text().splitlines() for folder in ("whole", "cut")]
+    lines = [(tmp_path / folder / "whole.csv").read_text(encoding="utf-8").splitlines() for folder in ("whole", "cut")]
     assert [line.rsplit(",", 1)[0] for line in lines[0]] == [line.rsplit(",", 1)[0] for line in lines[1]]
 
 
@@ -158,14 +158,14 @@ def test_a_finished_stage_is_not_trained_again(tmp_path, library):
     stamp = first.stat().st_mtime_ns
     train(run(tmp_path, library), stages=(0,))
     assert first.stat().st_mtime_ns == stamp
-    assert len((tmp_path / "whole.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_a_stage_stops_after_its_patience(tmp_path, library):
     hasty = dataclasses.replace(RECIPE.training, patience=1, epochs=(30,), learning_rate=0.0)
     train(run(tmp_path, library, dataclasses.replace(RECIPE, training=hasty)), stages=(0,))
     # With a rate of 0 nothing gets better after the first epoch.
-    assert len((tmp_path / "whole.csv").read_text().splitlines()) == 1 + 2
+    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, library, monkeypatch):
