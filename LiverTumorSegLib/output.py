@@ -172,8 +172,7 @@ def _aside(directory: Path) -> Iterator[Path]:
 
 
 def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
-    provenance = segmentation.provenance
-    algorithm = f"{provenance.software} ({provenance.bundle} {provenance.bundle_version})"
+    algorithm = segmentation.provenance.algorithm
     labels, lesions = segmentation.labels, segmentation.lesions
     with ThreadPoolExecutor(2) as pool:  # SimpleITK lets other threads run while it writes
         # Each thread gets an image of its own, copied here: ITK notes requests in the images that it reads.

@@ -86,6 +86,11 @@ class Provenance:
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def algorithm(self) -> str:
+        """What made the segments, as DICOM SEG wants to know it: software and bundle with their versions."""
+        return f"{self.software} ({self.bundle} {self.bundle_version})"
+
 
 @dataclass(frozen=True)
 class Segmentation:
