@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .geometry import Box, GridGeometry, box_of_mask, clipped_box
-from .lesions import label_components
+from .lesions import iterate_components, label_components
 from .recipe import Postprocessing
 from .restoring import restore_labels
 
@@ -65,20 +65,22 @@ def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np
     probability = _tumour_softmax(liver, tumour)
     tumour += np.float32(np.log(factor))
     is_tumour = tumour > np.maximum(liver, 0)
-    organ = large_components(is_tumour | (liver > 0), rules.keep_liver_above)
+    beside = _beside_liver(is_tumour, liver > 0, rules.min_liver_contact)
+    is_tumour &= ~beside
+    organ = large_components((is_tumour | (liver > 0)) & ~beside, rules.keep_liver_above)
     if not organ.any():
         return liver, tumour, None
     if rules.fill_holes:
         organ = _filled(organ)
-    lesions = _kept_lesions(is_tumour, probability, organ, rules, spacing)
+    lesions = _kept_lesions(is_tumour, probability, organ, rules, spacing, factor)
     organ |= lesions
     rejected = is_tumour & ~lesions
     liver[rejected & organ] = np.maximum(liver[rejected & organ], _SURELY)
     _close_to_background(liver, tumour, organ)
     # Interpolation between a kept voxel and its neighbour must stay as the network meant it, so the
     # gates stand one voxel off.
-    liver[~_dilated(organ)] = _NEVER
-    tumour[~_dilated(lesions) | rejected] = _NEVER
+    liver[~_dilated(organ) | (beside & ~organ)] = _NEVER
+    tumour[~_dilated(lesions) | rejected | beside] = _NEVER
     return liver, tumour, organ
 
 
@@ -112,7 +114,12 @@ def _tumour_softmax(liver: np.ndarray, tumour: np.ndarray) -> np.ndarray:
 
 
 def _kept_lesions(
-    is_tumour: np.ndarray, probability: np.ndarray, organ: np.ndarray, rules: Postprocessing, spacing: float
+    is_tumour: np.ndarray,
+    probability: np.ndarray,
+    organ: np.ndarray,
+    rules: Postprocessing,
+    spacing: float,
+    factor: float,
 ) -> np.ndarray:
     """Tumour components at the liver that are large and probable enough."""
     import edt
@@ -123,11 +130,30 @@ def _kept_lesions(
     flat = components.ravel()
     sizes = np.bincount(flat, minlength=count + 1)
     means = np.bincount(flat, weights=probability.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    # The factor divides the odds at which a lesion is called, here as in the vote; the probabilities stay what they are.
+    odds = rules.min_lesion_probability / max(1 - rules.min_lesion_probability, 1e-6) / factor
+    threshold = odds / (1 + odds)
     reach = edt.edt(~organ, anisotropy=(spacing,) * 3) <= rules.tumour_reach_mm
     touching = np.bincount(flat[reach.ravel()], minlength=count + 1) > 0
-    keep = touching & (sizes * spacing**3 / 1000 >= rules.min_lesion_ml) & (means >= rules.min_lesion_probability)
+    keep = touching & (sizes * spacing**3 / 1000 >= rules.min_lesion_ml) & (means >= threshold)
     keep[0] = False
     return np.asarray(keep[components])
+
+
+def _beside_liver(is_tumour: np.ndarray, is_liver: np.ndarray, contact: float) -> np.ndarray:
+    """Tumour components with less than this share of liver among the voxels around them."""
+    beside = np.zeros_like(is_tumour)
+    if contact <= 0:
+        return beside
+    for box, component in iterate_components(is_tumour):
+        wider = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
+        inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wider, strict=True))
+        mask = np.zeros(is_tumour[wider].shape, bool)
+        mask[inner] = component
+        around = _dilated(mask) & ~is_tumour[wider]
+        if around.any() and is_liver[wider][around].mean() < contact:
+            beside[wider] |= mask
+    return beside
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:

@@ -137,15 +137,19 @@ class Postprocessing:
         fill_holes: close cavities of the liver, tumours included.
         tumour_reach_mm: keep tumours that touch the liver dilated by this much, so that
             subcapsular ones are not lost.
+        min_liver_contact: of the voxels around a tumour, at least this share must be liver; else it
+            lies beside the liver, not in it, and becomes background. 0 asks for none.
         opening_radius_voxels: opening of the tumour mask with a digital ball on the scan's grid
             (S1, section 3.2.1: 2, which deletes lesions under 33 voxels); 0 for none.
         min_lesion_ml: drop tumour components smaller than this.
-        min_lesion_probability: drop tumour components whose mean probability is lower.
+        min_lesion_probability: drop tumour components whose mean probability is lower; a sensitivity
+            factor f lowers the odds of this threshold by f.
     """
 
     keep_liver_above: float = 0.1
     fill_holes: bool = True
     tumour_reach_mm: float = 5.0
+    min_liver_contact: float = 0.0
     opening_radius_voxels: int = 0
     min_lesion_ml: float = 0.0
     min_lesion_probability: float = 0.0

@@ -63,6 +63,18 @@ def test_a_tumour_at_the_capsule_is_kept_and_one_far_from_the_liver_is_not():
     assert (labels(liver, tumour, Postprocessing(tumour_reach_mm=0.0)) == 2).sum() == 0
 
 
+def test_a_tumour_beside_the_liver_is_background_and_one_at_its_edge_is_kept():
+    liver, tumour = blank(), blank()
+    block(liver, (4, 4, 4), (12, 12, 12))
+    block(tumour, (16, 8, 8), (4, 4, 4))  # outside, one of its six faces on the liver
+    block(tumour, (4, 6, 6), (3, 4, 4), 9.0)  # inside, one of its faces at the edge
+    strict = labels(liver, tumour, Postprocessing(min_liver_contact=0.5))
+    assert (strict[:, :, 16:] == 0).all()
+    assert (strict[6:10, 6:10, 4:7] == 2).all()
+    assert (strict > 0).sum() == 12**3
+    assert (labels(liver, tumour, Postprocessing()) == 2).sum() == 64 + 48
+
+
 def test_a_liver_that_is_mostly_tumour_is_one_organ():
     liver, tumour = blank(), blank()
     block(liver, (4, 4, 4), (3, 10, 10))
@@ -90,6 +102,15 @@ def test_a_factor_above_one_brings_back_a_lesion_that_the_vote_lost():
     block(tumour, (8, 8, 8), (5, 5, 5), 5.0)  # behind the liver's 6 by 1: needs a factor above e = 2.718
     assert (labels(liver, tumour, Postprocessing(), 2.6) == 2).sum() == 0
     assert (labels(liver, tumour, Postprocessing(), 2.8) == 2).sum() == 125
+
+
+def test_the_factor_moves_the_odds_at_which_a_whole_lesion_is_called():
+    liver, tumour = blank(), blank()
+    block(liver, (4, 4, 4), (20, 20, 16))
+    block(tumour, (8, 8, 8), (5, 5, 5), 6.5)  # ahead by 0.5: probability .62, odds 1.65
+    rules = Postprocessing(min_lesion_probability=0.8)  # odds 4: needs a factor above 4 / 1.65 = 2.43
+    assert (labels(liver, tumour, rules, 2.3) == 2).sum() == 0
+    assert (labels(liver, tumour, rules, 2.6) == 2).sum() == 125
 
 
 @settings(max_examples=20, deadline=None)
