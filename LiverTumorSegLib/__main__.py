@@ -87,7 +87,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT_DIR")
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=6)
     _add_compute(parser)
     parser.set_defaults(run="demonstrate")
 

@@ -55,7 +55,7 @@ class OpenVINOEngine:
         openvino = import_openvino()
         self._core = openvino.Core()
         native = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = ("bf16" if "BF16" in native else "f32") if precision == "auto" else precision
+        self.precision = "f32" if precision == "auto" else precision
         if self.precision.upper() not in {*native, "F32"}:
             capable = ", ".join(each.lower() for each in native if each in ("BF16", "FP16"))
             raise DeviceError(f"precision: wanted {precision}, got a CPU that computes in f32 {capable}".rstrip())
@@ -140,12 +140,7 @@ class TorchEngine:
         import torch
 
         self.device = device
-        if self._asked != "auto":
-            self.precision = self._asked
-        elif device.startswith("cuda"):
-            self.precision = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "f16"
-        else:
-            self.precision = "f32"
+        self.precision = "f32" if self._asked == "auto" else self._asked
         if device == "cpu" and available_cores() < torch.get_num_threads():
             torch.set_num_threads(available_cores())
         self._network.to(device)
