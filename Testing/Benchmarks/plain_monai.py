@@ -10,11 +10,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from monai.data import Dataset, decollate_batch
+from monai.data import DataLoader, Dataset, decollate_batch
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import (
     AsDiscreted,
-    BoundingRect,
     Compose,
     EnsureChannelFirstd,
     Invertd,
@@ -37,14 +36,13 @@ def main() -> None:
     labels = None
     for stage in bundle.recipe.stages:
         spacing = stage.grid.spacing_mm or 3.0
-        low, high = stage.intensity.ct_clip_hu or (-200.0, 300.0)
         prepare = Compose(
             [
                 LoadImaged("image", image_only=True),
                 EnsureChannelFirstd("image"),
                 Orientationd("image", axcodes="LPS", labels=None),
                 Spacingd("image", pixdim=(spacing,) * 3, mode="bilinear"),
-                ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True),
+                ScaleIntensityRanged("image", *(stage.intensity.ct_clip_hu or (-100.0, 250.0)), 0.0, 1.0, clip=True),
             ]
         )
         finish = Compose(
@@ -56,47 +54,34 @@ def main() -> None:
         )
         network = build_network(stage.network, stage.arguments).eval()
         load_weights(network, bundle.weights_path(stage.name))
-        batch = prepare(Dataset([{"image": scan}])[0])
-        volume = batch["image"][None]
-        if labels is not None:
-            volume = cropped(volume, labels, spacing)
-        inferer = SlidingWindowInferer((96, 96, 96), overlap=0.25, mode="gaussian")
+        (batch,) = DataLoader(Dataset([{"image": scan}], prepare), batch_size=1)
+        volume = batch["image"].as_tensor()
+        box = (slice(None),) * 3 if labels is None else where(volume[0], labels, spacing)
+        inferer = SlidingWindowInferer((96, 96, 64), overlap=0.25, mode="gaussian")
         with torch.inference_mode():
-            # The networks were trained on (k, j, i).
-            logits = inferer(volume.permute(0, 1, 4, 3, 2), network).permute(0, 1, 4, 3, 2)
-        if labels is None:
-            batch["pred"] = logits[0]
-            labels = finish(decollate_batch({"image": batch["image"][None], "pred": logits})[0])["pred"]
-        else:
-            full = torch.zeros(1, 3, *batch["image"].shape[1:])
-            full[:, 0] = 20.0
-            full[(..., *where(batch["image"], labels, spacing))] = logits
-            full = torch.as_tensor(full)
-            image = batch["image"]
-            final = finish(decollate_batch({"image": image[None], "pred": full})[0])
-            with tempfile.TemporaryDirectory() as folder:
-                SaveImaged("pred", output_dir=Path(folder), print_log=False)(final)
+            found = inferer(volume[(..., *box)], network)
+        logits = torch.zeros(1, 3, *volume.shape[2:])
+        logits[:, 0] = 20.0
+        logits[(..., *box)] = found
+        batch["pred"] = logits
+        labels = finish(decollate_batch(batch)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        SaveImaged("pred", output_dir=Path(folder), print_log=False)(labels)
 
 
-def where(image: torch.Tensor, labels: torch.Tensor, spacing: float) -> tuple[slice, slice, slice]:
-    """The liver's box with 15 mm around it, on the resampled image's grid."""
-    small = torch.nn.functional.interpolate(torch.as_tensor(labels)[None].float(), size=image.shape[1:])[0] > 0
-    box = BoundingRect()(small.flip(1, 2))[0] if small.any() else [v for n in small.shape[1:] for v in (0, n)]
-    margin = round(15 / spacing)
+def where(volume: torch.Tensor, labels: dict[str, torch.Tensor], spacing: float) -> tuple[slice, ...]:
+    """The box of stage 1's liver with 15 mm around it, on the resampled volume's grid."""
+    small = torch.nn.functional.interpolate(labels["pred"].as_tensor()[None].float(), size=volume.shape[1:])[0, 0] > 0
+    if not small.any():
+        return (slice(None),) * 3
+    # The labels lie in the file's orientation; along flipped axes both ends are taken to be safe.
     slices = []
-    for axis in range(3):
-        low, high, n = int(box[2 * axis]), int(box[2 * axis + 1]), small.shape[axis + 1]
-        if axis < 2:
-            low, high = n - high, n - low
-        low, high = max(0, low - margin), min(n, high + margin)
-        high = min(n, low + -(-(high - low) // 16) * 16)
+    for axis, size in enumerate(small.shape):
+        places = small.any(dim=[other for other in range(3) if other != axis]).nonzero()
+        low = max(0, int(min(places.min(), size - 1 - places.max())) - round(15 / spacing))
+        high = min(size, int(max(places.max(), size - 1 - places.min())) + 1 + round(15 / spacing))
         slices.append(slice(low, high))
-    return slices[0], slices[1], slices[2]
-
-
-def cropped(volume: torch.Tensor, labels: torch.Tensor, spacing: float) -> torch.Tensor:
-    """The liver's box of the resampled volume."""
-    return volume[(..., *where(volume[0], labels, spacing))]
+    return tuple(slices)
 
 
 if __name__ == "__main__":
