@@ -41,6 +41,7 @@ format: $(VENV)/.ready-to-test
 
 bench: $(VENV)/.ready-to-test
 	@test -n "$(BENCHMARKS)" || { echo "make bench: wanted Testing/Benchmarks/bench*.py, found none" >&2; exit 2; }
+	@$(INSTALL) ".[report,slicer,test,bench]"
 	set -e; for benchmark in $(BENCHMARKS); do $(PY) "$$benchmark"; done
 
 clean:

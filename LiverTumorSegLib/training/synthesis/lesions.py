@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 import torch
 
@@ -89,6 +90,8 @@ def _draw_lesion(
     inside = (level < 1) & home
     if not bool(inside.any()):
         return False
+    # The liver's ragged edge would cut splinters off, which count as lesions of their own.
+    inside = torch.as_tensor(cc3d.largest_k(inside.numpy(), k=1, connectivity=6).astype(bool))
     values = torch.full(level.shape, strength)
     style = rng.random()
     if style < 0.25 and radius > 3:  # rim or capsule
