@@ -130,7 +130,7 @@ def _kept_lesions(
     flat = components.ravel()
     sizes = np.bincount(flat, minlength=count + 1)
     means = np.bincount(flat, weights=probability.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
-    # The factor divides the odds at which a lesion is called, here as in the vote; the probabilities stay what they are.
+    # The factor divides the odds at which a lesion is called, as in the vote; the probabilities stay.
     odds = rules.min_lesion_probability / max(1 - rules.min_lesion_probability, 1e-6) / factor
     threshold = odds / (1 + odds)
     reach = edt.edt(~organ, anisotropy=(spacing,) * 3) <= rules.tumour_reach_mm
