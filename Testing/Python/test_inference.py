@@ -206,9 +206,8 @@ def test_each_stage_runs_its_own_weights(bundle: Bundle) -> None:
     assert np.abs(whole - crop).max() > 0.1
 
 
-def test_auto_is_the_fastest_precision_that_the_cpu_computes_natively(bundle: Bundle) -> None:
-    native = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    assert open_engine(bundle, "whole").precision == ("bf16" if "BF16" in native else "f32")
+def test_auto_is_f32_so_that_masks_do_not_depend_on_the_computer(bundle: Bundle) -> None:
+    assert open_engine(bundle, "whole").precision == "f32"
 
 
 def test_telemetry_is_off_and_the_cpu_path_imports_no_torch(bundle: Bundle, repository: Path, tmp_path: Path) -> None:
@@ -327,16 +326,17 @@ def default_labels(phantom: np.ndarray) -> dict[str, np.ndarray]:
     return labels
 
 
-@pytest.mark.parametrize("way", ["torch f32", "openvino bf16"])
-def test_the_default_bundle_gives_the_same_labels_in_either_engine_and_precision(
-    way: str, default_labels: dict[str, np.ndarray]
+# bf16 falls short of the 0.999 that would make it a default: hence f32 for "auto".
+@pytest.mark.parametrize(("way", "least"), [("torch f32", 0.999), ("openvino bf16", 0.99)])
+def test_the_default_bundle_gives_the_same_labels_in_either_engine_and_nearly_the_same_in_bf16(
+    way: str, least: float, default_labels: dict[str, np.ndarray]
 ) -> None:
     if way not in default_labels:
         pytest.skip("needs a CPU that computes bf16 natively")
     for label in (1, 2):
         expected, got = default_labels["openvino f32"] == label, default_labels[way] == label
         if expected.sum() or got.sum():
-            assert dice(expected, got) >= 0.999
+            assert dice(expected, got) >= least
 
 
 def cuda_is_there() -> bool:
