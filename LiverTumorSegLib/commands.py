@@ -40,7 +40,7 @@ def demonstrate(options: argparse.Namespace, console: Console) -> None:
     segmentation, files = _segment_to_files(options, console, scan, None, None)
     reference, found = (sitk.GetArrayFromImage(i) for i in (sitk.ReadImage(str(truth)), segmentation.labels))
     scores = {"liver_dice": dice(reference > 0, found > 0), "tumour_dice": dice(reference == 2, found == 2)}
-    matching = match_lesions(reference == 2, found == 2, "overlap")
+    matching = match_lesions(reference == 2, found == 2, "half")
     counts = f"{len(matching.found)} of {len(matching.found) + len(matching.missed)} lesions found"
     text = (
         f"synthetic abdomen (seed {options.seed}): {scan}\n"

@@ -189,6 +189,7 @@ def test_a_bundle_that_is_not_whole_is_refused(cli, scan_file, tmp_path, tiny_bu
 
 def test_a_sensitivity_of_zero_is_refused(cli, scan_file, tmp_path):
     refused(cli(scan_file, tmp_path / "out", "--sensitivity", "0"), "sensitivity", "0")
+    assert not (tmp_path / "out").exists()
 
 
 def test_earlier_results_stay_when_a_later_run_fails(cli, scan_file, tmp_path):

@@ -67,7 +67,7 @@ def test_every_shipped_recipe_names_a_known_network_that_divides_its_grids(path:
 def test_every_shipped_recipe_builds_its_networks() -> None:
     built = {(stage.network, json.dumps(stage.arguments)) for path in RECIPES for stage in load_recipe(path).stages}
     for network, arguments in built:
-        build_network(network, json.loads(arguments))
+        assert any(each.numel() for each in build_network(network, json.loads(arguments)).parameters())
 
 
 def test_the_four_networks_of_the_paper_ship_in_both_variants_beside_the_default() -> None:
