@@ -130,7 +130,7 @@ def resample_to_grid(image: sitk.Image, box: Box, geometry: GridGeometry, paddin
         geometry: from `fit_grid`.
         padding: grey value outside the box.
     """
-    region = sitk.RegionOfInterest(image, box.size, box.start)
+    region = image if box == whole_box(image) else sitk.RegionOfInterest(image, box.size, box.start)
     # Plain interpolation would skip voxels and keep all of their noise.
     factors = [
         max(1, min(int(geometry.spacing_mm / s + 1e-6), n)) for s, n in zip(region.GetSpacing(), box.size, strict=True)

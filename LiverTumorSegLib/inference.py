@@ -45,8 +45,9 @@ def open_engine(
         bundle: where the weights are.
         stage: the stage or its name.
         device: what `resolve_device` takes.
-        precision: "auto" is f32: on hard MR scans the masks of bf16 differ visibly from those of f32,
-            and bf16 saves little on small networks.
+        precision: "auto" is f32. bf16 (on a CPU all but the first and last convolutions) is 1.3 times as fast for small
+            networks and twice for large ones; its masks agree with those of f32 to a Dice of 0.9994 and better for
+            livers, but only of 0.9986 for tumours of a few ml, as measured on twelve synthetic CT and MR scans.
         engine: "auto" is OpenVINO on a CPU and torch elsewhere.
 
     Raises:

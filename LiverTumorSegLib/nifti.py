@@ -6,18 +6,30 @@ import gzip
 import math
 import os
 import struct
+import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError
-from .itk_reader import read_file
+from .itk_reader import quiet_itk, read_file
 
 EXTENSIONS = (".nii", ".nii.gz")
+_SLAB = 8  # slices that are unpacked at a time
+_VOXELS = {
+    sitk.sitkInt8: "i1",
+    sitk.sitkUInt8: "u1",
+    sitk.sitkInt16: "i2",
+    sitk.sitkUInt16: "u2",
+    sitk.sitkInt32: "i4",
+    sitk.sitkFloat32: "f4",
+}
 
 
 def read_nifti(path: Path) -> sitk.Image:
@@ -29,7 +41,7 @@ def read_nifti(path: Path) -> sitk.Image:
         path: its name ends in one of `EXTENSIONS`; packed or not, whatever the name says.
 
     Returns:
-        The image in LPS, of any type and dimension.
+        The image in LPS, of any type and dimension; its metadata need not be kept.
 
     Raises:
         ImageError: it cannot be read or is incomplete, a spacing is zero or not finite, or the axes are sheared.
@@ -38,6 +50,9 @@ def read_nifti(path: Path) -> sitk.Image:
     if header and not all(math.isfinite(step) and step != 0 for step in header.spacing):
         got = "×".join(f"{step:g}" for step in header.spacing)
         raise ImageError(f"wanted a spacing above zero, got {got} in {path.name}")
+    image = _read_packed(path, header) if header else None
+    if image is not None:
+        return image
     try:
         image = read_file(path)
     except ImageError as error:
@@ -57,6 +72,7 @@ class _Header:
     start: bytes  # all before the voxels
     voxel_bytes: int
     sform: np.ndarray | None  # (3, 3), RAS
+    plain: bool  # the voxels are in this computer's byte order, and are not to be scaled
 
 
 def _read_header(path: Path) -> _Header | None:
@@ -78,7 +94,66 @@ def _read_header(path: Path) -> _Header | None:
     sform_code = struct.unpack_from(order + "h", start, 254)[0]
     sform = np.array(struct.unpack_from(order + "12f", start, 280)).reshape(3, 4)[:, :3] if sform_code > 0 else None
     spacing = struct.unpack_from(order + "3f", start, 80)
-    return _Header(spacing, start, voxels * struct.unpack_from(order + "h", start, 72)[0] // 8, sform)
+    slope, intercept = struct.unpack_from(order + "2f", start, 112)
+    plain = order == "<>"[sys.byteorder == "big"] and slope in (0, 1) and intercept == 0
+    return _Header(spacing, start, voxels * struct.unpack_from(order + "h", start, 72)[0] // 8, sform, plain)
+
+
+def _read_packed(path: Path, header: _Header) -> sitk.Image | None:
+    """Read a gzip file in two thirds of the time: one thread unpacks slabs, another puts them in their place.
+
+    ITK reads the header. None where it must read the voxels too: it converts them, they are damaged, or the file is
+    not packed. The checksum is compared as the last voxels are unpacked.
+    """
+    try:
+        from isal import igzip
+        from isal.igzip_lib import IsalError
+    except ImportError:
+        return None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet_itk():
+            reader.ReadImageInformation()
+        if not header.plain or reader.GetDimension() != 3 or reader.GetPixelID() not in _VOXELS:
+            return None
+        kind, size = np.dtype(_VOXELS[reader.GetPixelID()]), reader.GetSize()
+        if math.prod(size) * kind.itemsize != header.voxel_bytes:
+            return None
+        with igzip.open(path) as file:  # type: ignore[no-untyped-call]
+            file.read(len(header.start))
+            image = _filled(file, size, reader.GetPixelID(), kind)
+            while file.read(1 << 20):  # to the end, where the checksum is
+                pass
+    except (RuntimeError, OSError, EOFError, zlib.error, IsalError):  # type: ignore[misc]
+        return None
+    image.SetOrigin(reader.GetOrigin())
+    image.SetSpacing(reader.GetSpacing())
+    image.SetDirection(reader.GetDirection())
+    return image
+
+
+def _filled(file: BinaryIO, size: tuple[int, ...], pixel_id: int, kind: np.dtype) -> sitk.Image:
+    """An image of the voxels that come next in a file."""
+
+    def unpack(slices: int) -> np.ndarray:
+        slab = np.empty((slices, *size[1::-1]), kind)
+        room, done = slab.reshape(-1).view(np.uint8).data, 0
+        while done < len(room):
+            got = file.readinto(room[done : done + (1 << 20)])  # type: ignore[attr-defined]
+            if not got:
+                raise EOFError
+            done += got
+        return slab
+
+    with ThreadPoolExecutor(1) as pool:
+        counts = [min(_SLAB, size[2] - start) for start in range(0, size[2], _SLAB)]
+        slabs = [pool.submit(unpack, count) for count in counts]
+        image = sitk.Image(size, pixel_id)
+        for number in range(len(slabs)):
+            slab, slabs[number] = slabs[number].result(), None  # type: ignore[call-overload]
+            image[:, :, number * _SLAB : number * _SLAB + len(slab)] = sitk.GetImageFromArray(slab)
+    return image
 
 
 def _check_complete(path: Path, header: _Header, image: sitk.Image) -> None:
@@ -94,7 +169,7 @@ def _check_complete(path: Path, header: _Header, image: sitk.Image) -> None:
         file.seek(-8, os.SEEK_END)
         checksum = struct.unpack("<I", file.read(8)[:4])[0]
     if packed:
-        crc32 = _gzip_and_zlib()[1].crc32
+        crc32 = fastest_zlib().crc32
         voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
         if crc32(voxels.reshape(-1).view(np.uint8), crc32(header.start)) == checksum:
             return
@@ -106,21 +181,20 @@ def _check_complete(path: Path, header: _Header, image: sitk.Image) -> None:
         raise ImageError(f"wanted a complete scan, got {path.name}: {found}")
 
 
-def _gzip_and_zlib() -> tuple[ModuleType, ModuleType]:
-    """Intel's, which are two to three times faster, or Python's own."""
+def fastest_zlib() -> ModuleType:
+    """Intel's `isal_zlib`, which is two to ten times faster, or Python's own `zlib`; both are called alike."""
     try:
-        from isal import igzip, isal_zlib
+        from isal import isal_zlib
     except ImportError:
-        return gzip, zlib
-    return igzip, isal_zlib
+        return zlib
+    return isal_zlib
 
 
 def _unpacked_bytes(path: Path) -> int:
     """How much a gzip file holds, or -1 if it is damaged."""
-    unpacker, _ = _gzip_and_zlib()
     count = 0
     try:
-        with unpacker.open(path, "rb") as file:
+        with gzip.open(path, "rb") as file:
             while piece := file.read(1 << 20):
                 count += len(piece)
     except (OSError, EOFError, zlib.error):

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .geometry import Box, GridGeometry, box_of_mask, clipped_box
-from .lesions import iterate_components, label_components
+from .lesions import bounding_slices, iterate_components, label_components
 from .recipe import Postprocessing
 from .restoring import restore_labels
 
@@ -59,11 +59,29 @@ def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np
     Returns:
         liver and tumour differences (float32), and the mask of all that was kept, or None for nothing.
     """
+    liver, tumour = (np.full(evidence.liver.shape, _NEVER, np.float32) for _ in range(2))
+    organ = np.zeros(evidence.liver.shape, bool)
+    # Nothing can come of voxels beyond those that are voted for, and of one more that the gates stand off.
+    box = bounding_slices((evidence.liver > 0) | (evidence.tumour > -np.log(factor)))
+    if box is None:
+        return liver, tumour, None
+    around = tuple(slice(max(0, edge.start - 2), edge.stop + 2) for edge in box)
+    liver[around], tumour[around], kept = _gated_box(
+        evidence.liver[around].astype(np.float32), evidence.tumour[around].astype(np.float32), evidence, factor
+    )
+    if kept is None:
+        return liver, tumour, None
+    organ[around] = kept
+    return liver, tumour, organ
+
+
+def _gated_box(
+    liver: np.ndarray, tumour: np.ndarray, evidence: Evidence, factor: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """`gated` for a part of the grid, which it may change, with background around it."""
     rules, spacing = evidence.rules, evidence.geometry.spacing_mm
-    liver = evidence.liver.astype(np.float32)
-    tumour = evidence.tumour.astype(np.float32)
-    probability = _tumour_softmax(liver, tumour)
-    tumour += np.float32(np.log(factor))
+    plain_tumour = tumour
+    tumour = tumour + np.float32(np.log(factor))
     is_tumour = tumour > np.maximum(liver, 0)
     beside = _beside_liver(is_tumour, liver > 0, rules.min_liver_contact)
     is_tumour &= ~beside
@@ -72,6 +90,7 @@ def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np
         return liver, tumour, None
     if rules.fill_holes:
         organ = _filled(organ)
+    probability = _tumour_softmax(liver[is_tumour], plain_tumour[is_tumour])
     lesions = _kept_lesions(is_tumour, probability, organ, rules, spacing, factor)
     organ |= lesions
     rejected = is_tumour & ~lesions
@@ -121,20 +140,22 @@ def _kept_lesions(
     spacing: float,
     factor: float,
 ) -> np.ndarray:
-    """Tumour components at the liver that are large and probable enough."""
-    import edt
-
+    """Tumour components at the liver that are large and probable enough; `probability` is that of the True voxels."""
     components, count = label_components(is_tumour)
     if count == 0:
         return is_tumour
-    flat = components.ravel()
-    sizes = np.bincount(flat, minlength=count + 1)
-    means = np.bincount(flat, weights=probability.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    numbers = components[is_tumour]
+    sizes = np.bincount(numbers, minlength=count + 1)
+    means = np.bincount(numbers, probability, minlength=count + 1) / np.maximum(sizes, 1)
     # The factor divides the odds at which a lesion is called, as in the vote; the probabilities stay.
     odds = rules.min_lesion_probability / max(1 - rules.min_lesion_probability, 1e-6) / factor
     threshold = odds / (1 + odds)
-    reach = edt.edt(~organ, anisotropy=(spacing,) * 3) <= rules.tumour_reach_mm
-    touching = np.bincount(flat[reach.ravel()], minlength=count + 1) > 0
+    touching = np.bincount(numbers, organ[is_tumour], minlength=count + 1) > 0
+    if not touching[1:].all():
+        import edt
+
+        reach = edt.edt(~organ, anisotropy=(spacing,) * 3) <= rules.tumour_reach_mm
+        touching = np.bincount(numbers, reach[is_tumour], minlength=count + 1) > 0
     keep = touching & (sizes * spacing**3 / 1000 >= rules.min_lesion_ml) & (means >= threshold)
     keep[0] = False
     return np.asarray(keep[components])

@@ -1,15 +1,19 @@
 """The 3D picture of a segmentation: the liver as glass with its tumours inside, from the patient's front.
 
-What is to be seen, and from where, is settled here; `rendering_vtk`, a short-lived child process, draws it.
+What is to be seen, and from where, is settled here; `rendering_vtk`, a short-lived child process, draws it. Whoever
+knows early that there will be a picture calls `get_ready`: then the child loads VTK meanwhile.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import logging
 import os
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +77,28 @@ def render_3d(
         uint8 (height, width, 4): red, green, blue, and opacity, the background being transparent; seen
         as `front_view` says. None where there is nothing to draw, or no OpenGL or VTK to draw it with.
     """
-    with tempfile.TemporaryDirectory(prefix="LiverTumorSeg-") as folder:
-        scene, picture = Path(folder, "scene.npz"), Path(folder, "picture.npy")
-        content = _scene(labels, size)
-        if content is None:
-            return None
-        np.savez(scene, **content)
-        for window in windows:
-            if _ends_well([str(scene), str(picture), window], limit_s):
-                return np.asarray(np.load(picture))
+    content = _scene(labels, size)
+    if content is None:
+        return None
+    scene = io.BytesIO()
+    np.savez(scene, **content)
+    for window in windows:
+        picture = _drawn(window, scene.getvalue(), limit_s)
+        if picture is not None:
+            return picture
     return None
+
+
+def get_ready() -> None:
+    """Start the child process of the next `render_3d`, which loads VTK and waits; returns at once.
+
+    One at most waits. It ends when it has drawn, or with this process.
+    """
+    with _lock:
+        waiting = _waiting.get(WINDOWS[0])
+        if waiting is None or waiting.poll() is not None:
+            with contextlib.suppress(OSError):  # `render_3d` tries again and tells
+                _waiting[WINDOWS[0]] = _child(WINDOWS[0])
 
 
 def _scene(labels: sitk.Image, size: tuple[int, int]) -> dict[str, Any] | None:
@@ -131,16 +147,44 @@ def _front_view(axes: PatientAxes, mask: np.ndarray, first: np.ndarray, size: tu
     return FrontView(tuple(map(float, (low + high) / 2)), float(max(fit)), size)
 
 
-def _ends_well(arguments: list[str], limit_s: float) -> bool:
-    """Run the child process; whether it has drawn its picture."""
+_waiting: dict[str, subprocess.Popen[bytes]] = {}
+_lock = threading.Lock()
+
+
+@atexit.register
+def _send_home() -> None:
+    """End the child that still waits."""
+    for child in _waiting.values():
+        child.kill()
+        child.communicate()
+
+
+def _child(window: str) -> subprocess.Popen[bytes]:
     search = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    command = [sys.executable, "-m", rendering_vtk.__name__, *arguments]
+    command = [sys.executable, "-m", rendering_vtk.__name__, window]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def _drawn(window: str, scene: bytes, limit_s: float) -> np.ndarray | None:
+    """The picture that a child process draws, or None where it cannot."""
+    with _lock:
+        child = _waiting.pop(window, None)
     try:
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit_s, check=False)
+        if child is None:
+            child = _child(window)
+        with child:
+            try:
+                picture, errors = child.communicate(scene, limit_s)
+            finally:
+                child.kill()
     except (OSError, subprocess.TimeoutExpired) as error:
         log.info("no 3D picture: %s", error)
-        return False
-    if child.returncode not in (0, NO_OPENGL):
-        log.info("no 3D picture with %s: exit code %d: %s", arguments[-1], child.returncode, child.stderr[-500:])
-    return child.returncode == 0
+        return None
+    if child.returncode == 0:
+        return np.asarray(np.load(io.BytesIO(picture)))
+    if child.returncode != NO_OPENGL:
+        text = errors.decode("utf-8", "replace")[-500:]
+        log.info("no 3D picture with %s: exit code %d: %s", window, child.returncode, text)
+    return None

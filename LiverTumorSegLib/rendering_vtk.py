@@ -1,17 +1,19 @@
-"""Draws a scene of `rendering` with VTK and ends: `python -m LiverTumorSegLib.rendering_vtk SCENE PICTURE WINDOW`.
+"""Draws a scene of `rendering` with VTK and ends: `python -m LiverTumorSegLib.rendering_vtk WINDOW < SCENE > PICTURE`.
 
 VTK ends the whole process when a computer has no OpenGL, so this runs as a process of its own, whose end harms nobody.
-It imports nothing of ours and no SimpleITK, which saves a quarter of its time.
+It imports nothing of ours and no SimpleITK, which saves a quarter of its time; and it opens VTK and a window before
+it asks for the scene, so that it can be started early and wait.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import sys
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,13 +29,13 @@ COLOURS = ((0.866, 0.509, 0.396), (0.961, 0.851, 0.196))  # liver, tumour: as in
 LIVER_OPACITY = 0.34
 
 
-def main(scene: str, picture: str, window: str) -> int:
-    """Draw a scene file of `rendering.render_3d` into a file.
+def main(window: str, scene: BinaryIO, picture: BinaryIO) -> int:
+    """Draw a scene of `rendering.render_3d`.
 
     Args:
-        scene: `.npz` with what `rendering._scene` says.
-        picture: `.npy` to be written: uint8 (height, width, 4), red, green, blue and opacity.
         window: the kind of VTK window, a key of `LIBRARIES`, or `NATIVE`.
+        scene: read to its end: `.npz` with what `rendering._scene` says, or nothing, when no picture is wanted.
+        picture: `.npy` is written: uint8 (height, width, 4), red, green, blue and opacity.
 
     Returns:
         The exit code: 0, or `NO_OPENGL` where the window's library is not installed.
@@ -42,8 +44,13 @@ def main(scene: str, picture: str, window: str) -> int:
         if not any(map(_opens, LIBRARIES[window])):
             return NO_OPENGL
         os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = window
-    with np.load(scene) as content:
-        np.save(picture, _draw(dict(content)))
+    opened = _open_window()
+    received = scene.read()
+    if received:
+        with np.load(io.BytesIO(received)) as content:
+            drawn = io.BytesIO()  # numpy cannot save into a pipe
+            np.save(drawn, _draw(dict(content), opened))
+            picture.write(drawn.getvalue())
     return 0
 
 
@@ -55,11 +62,25 @@ def _opens(library: str) -> bool:
     return True
 
 
-def _draw(scene: dict[str, np.ndarray]) -> np.ndarray:
-    """Set up VTK's renderer and take its picture, (height, width, 4)."""
+def _open_window() -> Any:
+    """A window without a screen, ready to draw in."""
+    import vtkmodules.util.numpy_support
+    import vtkmodules.vtkFiltersCore
     import vtkmodules.vtkRenderingOpenGL2  # noqa: F401 (registers the windows)
+    from vtkmodules.vtkRenderingCore import vtkRenderWindow
+
+    window = vtkRenderWindow()
+    window.SetOffScreenRendering(1)
+    window.SetMultiSamples(0)  # with samples, or without alpha planes, software OpenGL draws no translucent surface
+    window.SetAlphaBitPlanes(1)
+    window.Initialize()
+    return window
+
+
+def _draw(scene: dict[str, np.ndarray], window: Any) -> np.ndarray:
+    """Set up VTK's renderer and take its picture, (height, width, 4)."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
-    from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow, vtkWindowToImageFilter
+    from vtkmodules.vtkRenderingCore import vtkRenderer, vtkWindowToImageFilter
 
     width, height = (int(n) for n in scene["size"])
     renderer = vtkRenderer()
@@ -69,18 +90,14 @@ def _draw(scene: dict[str, np.ndarray]) -> np.ndarray:
     renderer.SetBackgroundAlpha(0.0)
     renderer.SetUseFXAA(True)
     _aim(renderer, scene["centre"], float(scene["mm_per_pixel"]) * height)
-
-    window = vtkRenderWindow()
-    window.SetOffScreenRendering(1)
     window.SetSize(width, height)
-    window.SetMultiSamples(0)  # with samples, or without alpha planes, software OpenGL draws no translucent surface
-    window.SetAlphaBitPlanes(1)
     window.AddRenderer(renderer)
     window.Render()
     grab = vtkWindowToImageFilter()
     grab.SetInput(window)
     grab.SetInputBufferTypeToRGBA()
     grab.ReadFrontBufferOff()
+    grab.ShouldRerenderOff()
     grab.Update()
     pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
     return _straight(np.flipud(pixels.reshape(height, width, 4)))
@@ -88,8 +105,11 @@ def _draw(scene: dict[str, np.ndarray]) -> np.ndarray:
 
 def _straight(pixels: np.ndarray) -> np.ndarray:
     """Undo VTK's multiplication of the colours by the opacity."""
-    colour = pixels[..., :3] * (255.0 / np.maximum(pixels[..., 3:], 1.0))
-    return np.dstack([np.minimum(colour, 255.0).astype(np.uint8), pixels[..., 3]])
+    straight = pixels.copy()
+    drawn = pixels[..., 3] > 0
+    colour = pixels[drawn, :3] * (255.0 / pixels[drawn, 3:])
+    straight[drawn, :3] = np.minimum(colour, 255.0)
+    return straight
 
 
 def _actors(scene: dict[str, np.ndarray]) -> list[Any]:
@@ -189,4 +209,8 @@ def _aim(renderer: Any, centre: np.ndarray, height_mm: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    # Whatever a library prints goes to the errors, not into the picture.
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        code = main(sys.argv[1], sys.stdin.buffer, answer)
+    os._exit(code)  # taking VTK down in order takes a tenth of a second

@@ -9,8 +9,9 @@ import base64
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -35,49 +36,56 @@ def write_html(segmentation: Segmentation, path: Path) -> None:
         OutputError: the file cannot be written, or Jinja or Pillow is not installed.
     """
     try:
-        import jinja2
-        import PIL  # noqa: F401 (fails here and not halfway)
+        import jinja2  # noqa: F401 (fails here and not halfway)
+        import PIL  # noqa: F401
     except ImportError as error:
         raise OutputError(
             f"{path}: the report needs {error.name}: install it with: pip install 'LiverTumorSegLib[report]'"
         ) from error
-    template = resource_path("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["tenths"] = lambda value: f"{round(value, 1) + 0.0:.1f}"  # without a minus before 0.0
-    page = environment.from_string(template).render(_content(segmentation), figure=figure)
+    with ThreadPoolExecutor(1) as pool:
+        view, labels = PatientView(segmentation), segmentation.labels
+        liver = _cropped(labels, view)
+        rendered = pool.submit(render_3d, liver, SIZE_3D)  # a child process; meanwhile we make all the rest
+        content, seen, template = _content(segmentation, view), front_view(liver, SIZE_3D), _template()
+        pixels = rendered.result()
+    picture = None if pixels is None else _picture(pixels, seen, segmentation.lesions)
+    page = template.render(content, picture_3d=picture, figure=figure)
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot write the report: {error.strerror}") from error
 
 
-def _content(segmentation: Segmentation) -> dict[str, object]:
-    """All that the template shows."""
-    view, provenance = PatientView(segmentation), segmentation.provenance
-    with ThreadPoolExecutor(1) as pool:
-        liver = _cropped(segmentation.labels, view)
-        rendered = pool.submit(render_3d, liver, SIZE_3D)  # a child process; meanwhile we draw the slices
-        lesions = segmentation.lesions
-        keys = view.lesion_slices(lesions)
-        left, back, head = view.middle()
-        overviews = [view.cut("axial", head), view.cut("coronal", back), view.cut("sagittal", left)]
-        content: dict[str, object] = {
-            "segmentation": segmentation,
-            "lesions": lesions[:LISTED_LESIONS],
-            "unlisted": lesions[LISTED_LESIONS:],
-            "provenance": provenance,
-            "spacing": " × ".join(f"{s:.4g}" for s in provenance.spacing_mm),
-            "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
-            "longest": max([*provenance.seconds.values(), 1e-3]),
-            "overviews": [_shown(item, ()) for item in overviews],
-            "slices": [_shown(item, found) for item, found in keys],
-            "window": view.limits,
-            "colours": {s.name: _css(s.colour) for s in SEGMENTS},
-            "has_liver": view.box is not None,
-        }
-        pixels = rendered.result()
-    content["picture_3d"] = None if pixels is None else _picture(pixels, front_view(liver, SIZE_3D), lesions)
-    return content
+@cache
+def _template() -> Any:
+    """The page as Jinja has compiled it."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["tenths"] = lambda value: f"{round(value, 1) + 0.0:.1f}"  # without a minus before 0.0
+    return environment.from_string(resource_path("report.html.j2").read_text(encoding="utf-8"))
+
+
+def _content(segmentation: Segmentation, view: PatientView) -> dict[str, object]:
+    """All that the template shows, but for the 3D picture."""
+    provenance, lesions = segmentation.provenance, segmentation.lesions
+    keys = view.lesion_slices(lesions)
+    left, back, head = view.middle()
+    overviews = [view.cut("axial", head), view.cut("coronal", back), view.cut("sagittal", left)]
+    return {
+        "segmentation": segmentation,
+        "lesions": lesions[:LISTED_LESIONS],
+        "unlisted": lesions[LISTED_LESIONS:],
+        "provenance": provenance,
+        "spacing": " × ".join(f"{s:.4g}" for s in provenance.spacing_mm),
+        "versions": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+        "longest": max([*provenance.seconds.values(), 1e-3]),
+        "overviews": [_shown(item, ()) for item in overviews],
+        "slices": [_shown(item, found) for item, found in keys],
+        "window": view.limits,
+        "colours": {s.name: _css(s.colour) for s in SEGMENTS},
+        "has_liver": view.box is not None,
+    }
 
 
 def _cropped(labels: sitk.Image, view: PatientView) -> sitk.Image:
@@ -132,7 +140,7 @@ def _data_url(pixels: np.ndarray, kind: Literal["JPEG", "PNG"]) -> str:
     from PIL import Image
 
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, kind, quality=84, compress_level=4)
+    Image.fromarray(pixels).save(encoded, kind, quality=84, compress_level=2)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
 
 

@@ -37,13 +37,15 @@ def restore_labels(
         return _restore_oblique(liver, tumour, geometry, image, box)
     order, (i, j, k) = steps
     # The scan's axis `order[n]` runs along the grid's axis n = i, j, k; work in the grid's order.
-    wide = [i.along(field, 2) for field in (liver, tumour)]
     labels = np.empty((k.lower.size, j.lower.size, i.lower.size), np.uint8)
+    has_tumour = tumour.max(axis=(1, 2)) > 0  # what lies between two planes without a tumour has none
 
     def one_slice(n: int) -> None:
-        a, b = (j.along(k.one(field, n), 0) for field in wide)
+        a = j.along(i.along(k.one(liver, n), 1), 0)
         np.greater(a, 0, out=labels[n].view(bool))
-        labels[n][b > np.maximum(a, 0, out=a)] = 2
+        if has_tumour[k.lower[n]] or has_tumour[k.upper[n]]:
+            b = j.along(i.along(k.one(tumour, n), 1), 0)
+            labels[n][b > np.maximum(a, 0, out=a)] = 2
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(one_slice, range(labels.shape[0])))

@@ -199,9 +199,7 @@ def _versions() -> dict[str, str]:
 
 
 def _any(labels: sitk.Image) -> bool:
-    extremes = sitk.MinimumMaximumImageFilter()
-    extremes.Execute(labels)
-    return bool(extremes.GetMaximum() > 0)
+    return bool(sitk.GetArrayViewFromImage(labels).max() > 0)
 
 
 def _silent(step: str, share: float) -> None:

@@ -60,3 +60,26 @@ def provenance_of(image: sitk.Image, modality: str = "CT", warnings: tuple[str, 
 def segmentation_of(image: sitk.Image, labels: sitk.Image, **told: object) -> Segmentation:
     """Return a segmentation made by a made-up bundle; `told` are arguments of `provenance_of`."""
     return Segmentation(labels, image, provenance_of(image, **told))  # type: ignore[arg-type]
+
+
+def make_segmentation(
+    tumours: Sequence[int] = (4, 1), direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+) -> Segmentation:
+    """Return a liver of 8 x 9 x 6 voxels of 2 x 3 x 4 mm holding rows of so many tumour voxels; a CT of 50 HU."""
+    array = np.zeros((8, 12, 14), np.uint8)
+    array[1:7, 1:10, 2:10] = 1
+    for row, length in enumerate(tumours):
+        array[2 + 2 * row, 4, 3 : 3 + length] = 2
+    labels = sitk.GetImageFromArray(array)
+    labels.SetSpacing((2.0, 3.0, 4.0))
+    labels.SetOrigin((-11.5, 22.25, 7.0))
+    labels.SetDirection([float(d) for d in direction])
+    image = sitk.Cast(labels, sitk.sitkInt16) * 0 + 50
+    labels.SetMetaData("0010|0010", "Doe^Jane")
+    bundle = {"bundle": "tiny", "bundle_version": "1", "bundle_sha256": "0" * 64}
+    recipe = {"recipe": "one stage", "variant": "repaired", "modality": "CT"}
+    engine = {"device": "cpu", "engine": "none", "precision": "f32"}
+    grid = {"size_voxels": labels.GetSize(), "spacing_mm": labels.GetSpacing()}
+    warnings = ("the scan is µ-small",)
+    provenance = Provenance("LiverTumorSeg 9.9", **bundle, **recipe, **engine, **grid, warnings=warnings)
+    return Segmentation(labels, image, provenance)

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from LiverTumorSegLib import nifti
 from LiverTumorSegLib.errors import ImageError, LiverTumorSegWarning
 from LiverTumorSegLib.images import calibrate_ct, check_image, modality_of, read_image
 
@@ -132,6 +133,30 @@ def test_one_damaged_bit_in_a_compressed_file_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ImageError, match="damaged"):
         read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("slices", [3, 8, 21])
+def test_a_packed_scan_is_what_itk_reads(tmp_path, kind, slices):
+    array = np.random.default_rng(slices).integers(0, 100, (slices, 10, 13)).astype(kind)
+    image = volume(array, (0.7, 0.9, 8.0))
+    image.SetOrigin((1.5, -20.25, 3.0))
+    image.SetDirection((0, 0, 1, -1, 0, 0, 0, 1, 0))
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    ours, itks = nifti.read_nifti(tmp_path / "a.nii.gz"), sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert ours.GetPixelID() == itks.GetPixelID()
+    assert (sitk.GetArrayFromImage(ours) == array).all()
+    for place in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(ours, place)() == getattr(itks, place)()
+
+
+def test_packed_voxels_with_a_slope_are_rescaled(tmp_path):
+    path = write_nifti(tmp_path / "a.nii.gz")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<2f", content, 112, 2.0, -7.0)
+    path.write_bytes(gzip.compress(bytes(content)))
+    expected = 2.0 * (np.arange(SIDE**3) % 700) - 7.0
+    assert (sitk.GetArrayFromImage(read_image(path)).ravel() == expected).all()
 
 
 def test_whole_files_whose_checksum_says_nothing_are_read(tmp_path):

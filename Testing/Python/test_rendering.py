@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_a_small_segmentation_has_a_picture_that_is_the_same_from_every_directio
 
 def test_without_opengl_there_is_no_picture_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(rendering_vtk.LIBRARIES, "vtkOSOpenGLRenderWindow", ())
-    assert rendering_vtk.main("scene.npz", "picture.npy", "vtkOSOpenGLRenderWindow") == rendering_vtk.NO_OPENGL
+    nothing = io.BytesIO()
+    assert rendering_vtk.main("vtkOSOpenGLRenderWindow", nothing, nothing) == rendering_vtk.NO_OPENGL
     assert rendering.render_3d(asymmetric(AXIAL), (16, 12), windows=()) is None
 
 
@@ -62,6 +64,31 @@ def test_a_child_process_that_dies_leaves_no_picture(monkeypatch: pytest.MonkeyP
     program.chmod(0o755)
     monkeypatch.setattr(rendering.sys, "executable", str(program))
     assert rendering.render_3d(asymmetric(AXIAL), (16, 12), windows=("native", "native")) is None
+
+
+def test_a_child_that_was_started_early_draws_the_same_picture_and_is_started_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, started = asymmetric(AXIAL), []
+    late = rendering.render_3d(labels, (160, 120))
+    if late is None:
+        pytest.skip("needs OpenGL without a screen (EGL or OSMesa) and vtk")
+    start = rendering._child
+    monkeypatch.setattr(rendering, "_child", lambda window: started.append(window) or start(window))
+    rendering.get_ready()
+    rendering.get_ready()
+    early = rendering.render_3d(labels, (160, 120))
+    assert started[:1] == [rendering.WINDOWS[0]]
+    assert len(started) == len(set(started))
+    assert np.array_equal(early, late)
+
+
+def test_a_child_that_gets_no_scene_ends_in_silence() -> None:
+    rendering.get_ready()
+    (child,) = rendering._waiting.values()
+    answer, _ = child.communicate(b"", 20)
+    assert answer == b""
+    assert child.returncode in (0, rendering_vtk.NO_OPENGL)
 
 
 def test_the_front_view_fills_the_picture_with_the_liver() -> None:
