@@ -7,7 +7,7 @@ prints that line and exits with code 2; nothing has been written by then.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -39,6 +39,18 @@ class OutputError(LiverTumorSegError):
     """The results cannot be written where the user wants them."""
 
 
+class SessionError(LiverTumorSegError):
+    """A correction session is asked for what its state does not allow, or does not fit what it corrects."""
+
+
+class JournalError(SessionError):
+    """A session's journal cannot be written, is written by another process, or was changed; names the line."""
+
+
+class StudyError(LiverTumorSegError):
+    """A reader study's manifest or folder is not as it must be, or a reading is not to be had now."""
+
+
 class LiverTumorSegWarning(UserWarning):
     """Something the user should know of a result that is nevertheless valid."""
 
@@ -65,6 +77,28 @@ def recorded_warnings() -> Iterator[list[str]]:
         yield texts
 
 
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def heard_warnings(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell of each of our warnings the moment it is raised, each text once, also where others record it for later."""
+    told: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    _listeners.append(hear)
+    try:
+        yield
+    finally:
+        _listeners.remove(hear)
+
+
 def warn(message: str) -> None:
     """Tell the user something about a result that is nevertheless valid."""
+    for hear in _listeners:
+        hear(message)
     warnings.warn(message, LiverTumorSegWarning, stacklevel=3)
