@@ -9,11 +9,28 @@ import os
 import platform
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DeviceError
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something to compute on.
+
+    Attributes:
+        device: what `resolve_device` takes: "cpu", "cuda:0", "mps".
+        name: what its maker calls it.
+        free_mb, total_mb: its own memory in MB (10^6 bytes), or None where that is the computer's or is not told.
+    """
+
+    device: str
+    name: str
+    free_mb: float | None = None
+    total_mb: float | None = None
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -41,6 +58,17 @@ def resolve_device(device: str = "auto") -> str:
     return f"cuda:{number}"
 
 
+def list_devices() -> list[Device]:
+    """What `resolve_device` would accept, the fastest first; torch is imported only where there is a GPU.
+
+    Asking a CUDA device for its free memory takes a few hundred MB of it for as long as this process lives.
+    """
+    found = [_cuda_device(number) for number in range(_count_cuda() if _has_nvidia_driver() else 0)]
+    with contextlib.suppress(DeviceError):
+        found.append(Device(_resolve_mps(), "Apple GPU"))
+    return [*found, Device("cpu", f"{available_cores()} cores")]
+
+
 def available_cores() -> int:
     """How many CPU cores this process may keep busy, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -64,6 +92,18 @@ def _count_cuda() -> int:
         log.info("there is an NVIDIA driver, but torch is not installed")
         return 0
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _cuda_device(number: int) -> Device:
+    import torch
+
+    device, name = f"cuda:{number}", torch.cuda.get_device_name(number)
+    try:
+        free, total = torch.cuda.mem_get_info(number)
+    except RuntimeError as error:  # full to the brim, or another program has it for itself
+        log.info("%s does not tell its free memory: %s", device, error)
+        return Device(device, name)
+    return Device(device, name, round(free / 1e6), round(total / 1e6))
 
 
 def _resolve_mps() -> str:
