@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from slicer_host.fixtures import slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Columns are the directions of i, j, k in LPS: a turn of 20 degrees about x, then of 30 degrees about z.

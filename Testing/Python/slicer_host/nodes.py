@@ -12,7 +12,14 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from LiverTumorSegLib.scene import add_segmentation, add_volume, write_segmentation
+from conftest import OBLIQUE
+from LiverTumorSegLib.scene import (
+    add_segmentation,
+    add_volume,
+    labels_from_segmentation,
+    prepare_editor,
+    write_segmentation,
+)
 from LiverTumorSegLib.segmentation import Provenance, Segmentation
 
 LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0))
@@ -92,12 +99,37 @@ def read_seg_nrrd(node, path: Path):
     return back
 
 
+def oblique_scan(size: Sequence[int] = (14, 12, 9), spacing_mm: Sequence[float] = (0.8, 1.5, 2.5)) -> sitk.Image:
+    """An oblique, left-handed scan; every voxel has a value of its own."""
+    i, j, k = size
+    image = sitk.GetImageFromArray(np.arange(i * j * k, dtype=np.int32).reshape(k, j, i))
+    image.SetSpacing([float(s) for s in spacing_mm])
+    image.SetDirection([-value if n % 3 == 0 else value for n, value in enumerate(OBLIQUE)])
+    image.SetOrigin((-50.0, 20.0, 7.0))
+    return image
+
+
 def result_for(scan: sitk.Image, liver: bool = True, tumour: bool = True) -> Segmentation:
     """A liver of 8 x 6 x 5 voxels, 18 of which are a tumour's."""
     labels = np.zeros(scan.GetSize()[::-1], np.uint8)
     labels[2:7, 3:9, 4:12] = liver
     if tumour:
         labels[3:5, 4:7, 5:8] = 2
+    return result_of(scan, labels)
+
+
+def three_lesions(scan: sitk.Image) -> np.ndarray:
+    """Labels (k, j, i) of a liver with tumours of 18, 8 and 2 voxels; needs 14 x 12 x 9 voxels."""
+    labels = np.zeros(scan.GetSize()[::-1], np.uint8)
+    labels[1:8, 2:10, 3:13] = 1
+    labels[3:5, 4:7, 5:8] = 2
+    labels[5:7, 7:9, 9:11] = 2
+    labels[2, 3, 10:12] = 2
+    return labels
+
+
+def result_of(scan: sitk.Image, labels: np.ndarray, sensitivity: float = 1.5) -> Segmentation:
+    """A result with these labels (k, j, i), made by a made-up bundle."""
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(scan)
     made = Provenance(
@@ -115,22 +147,78 @@ def result_for(scan: sitk.Image, liver: bool = True, tumour: bool = True) -> Seg
         spacing_mm=scan.GetSpacing(),
         warnings=("one", "two: 50% of it; a|b"),
     )
-    return Segmentation(image, scan, made, sensitivity=1.5)
+    return Segmentation(image, scan, made, sensitivity=sensitivity)
 
 
 def written(scan: sitk.Image, scene, **parts: bool):
     """The volume's and the segmentation's nodes."""
-    volume = add_volume(scan, scene, "CT")
+    return written_as(result_for(scan, **parts), scene)
+
+
+def written_as(result: Segmentation, scene, separate_lesions: bool = False):
+    """The volume's and the segmentation's nodes."""
+    volume = add_volume(result.image, scene, "CT")
     node = add_segmentation(volume)
-    write_segmentation(result_for(scan, **parts), node, volume)
+    write_segmentation(result, node, volume, separate_lesions=separate_lesions)
     return volume, node
+
+
+def labels_in(node, volume) -> np.ndarray:
+    """(k, j, i) labels on the volume's voxels, as they are now."""
+    return sitk.GetArrayFromImage(labels_from_segmentation(node, volume))
+
+
+class Editor:
+    """Slicer's Segment Editor without its window: strokes that go through its own logic, with Undo and Redo."""
+
+    def __init__(self, application, node, volume) -> None:
+        self.node = node
+        self.parameters = node.GetScene().AddNode(slicer.vtkMRMLSegmentEditorNode())
+        self.logic = slicer.vtkSlicerSegmentEditorLogic()
+        self.logic.SetMRMLApplicationLogic(application.logic)
+        self.logic.SetMRMLScene(node.GetScene())
+        self.logic.SetSegmentEditorNode(self.parameters)
+        prepare_editor(self.parameters, node)
+        self.logic.SetSourceVolumeNode(volume)
+
+    def paint(self, segment_id: str, box: tuple[slice, ...]) -> None:
+        """Add a box of voxels, slices along k, j, i, to a segment."""
+        self._stroke(segment_id, box, self.logic.ModificationModeAdd)
+
+    def erase(self, segment_id: str, box: tuple[slice, ...]) -> None:
+        self._stroke(segment_id, box, self.logic.ModificationModeRemove)
+
+    def set(self, segment_id: str, box: tuple[slice, ...]) -> None:
+        """Make a segment nothing but a box, as effects like Smoothing or Islands do."""
+        self._stroke(segment_id, box, self.logic.ModificationModeSet)
+
+    def remove(self, segment_id: str) -> None:
+        self.parameters.SetSelectedSegmentID(segment_id)
+        self.logic.RemoveSelectedSegment()
+
+    def undo(self) -> None:
+        self.logic.Undo()
+
+    def redo(self) -> None:
+        self.logic.Redo()
+
+    def _stroke(self, segment_id: str, box: tuple[slice, ...], mode: int) -> None:
+        assert self.logic.SaveStateForUndo()
+        assert self.logic.ResetModifierLabelmapToDefault()
+        brush = self.logic.GetModifierLabelmap()
+        array = vtk_to_numpy(brush.GetPointData().GetScalars()).reshape(brush.GetDimensions()[::-1])
+        array[box] = 1
+        k, j, i = box
+        extent = (i.start, i.stop - 1, j.start, j.stop - 1, k.start, k.stop - 1)
+        self.logic.ModifySegmentByLabelmap(self.node, segment_id, brush, mode, extent, False, False)
 
 
 def same_segments(back, node) -> None:
     """Fail where a segmentation that was read differs from the one that was saved."""
-    assert list(back.GetSegmentation().GetSegmentIDs()) == ["liver", "tumour"]
+    ids = node.GetSegmentation().GetSegmentIDs()
+    assert back.GetSegmentation().GetSegmentIDs() == ids
     assert back.GetSegmentation().GetNumberOfLayers("Binary labelmap") == 1
-    for segment_id in ("liver", "tumour"):
+    for segment_id in ids:
         one, other = (each.GetSegmentation().GetSegment(segment_id) for each in (back, node))
         assert one.GetName() == other.GetName()
         assert one.GetColor() == pytest.approx(other.GetColor(), abs=1e-5)
