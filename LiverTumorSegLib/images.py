@@ -2,7 +2,7 @@
 
 Conventions, said here once: a scan is a `SimpleITK.Image` in LPS (x to the patient's left, y to the back, z to the
 head), indexed (i, j, k). Its array, `sitk.GetArrayFromImage`, is indexed [k, j, i]. Sizes, spacings and windows are
-written (i, j, k) unless a name says otherwise; lengths are mm. Slicer's RAS lives in `scene.py` only.
+written (i, j, k) unless a name says otherwise; lengths are mm. Slicer's RAS lives in `scene/` only.
 """
 
 from __future__ import annotations

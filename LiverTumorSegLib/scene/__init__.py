@@ -1,0 +1,57 @@
+"""MRML nodes <-> images and segmentations; the only part of the library that knows Slicer.
+
+Slicer's world is RAS (x to the patient's right, y to the front, z to the head); everywhere else in
+the library it is LPS. The two differ in the sign of x and y, and are converted here only. A label
+map goes into the scene on exactly the voxels of its volume, under the same parent transform.
+
+Works on any scene, with or without Slicer's windows: `pip install slicer-core` has all of it.
+"""
+
+from __future__ import annotations
+
+from .cases import add_labels
+from .changes import Change
+from .editing import LiverKeeper, prepare_editor
+from .export import FORMATS, export_segmentation
+from .lesions import PlacedLesion, Rejected, Summary, lesions_in, reject_lesion, restore_lesion, summary_of
+from .segments import ATTRIBUTE_PREFIX, is_edited
+from .sessions import note_session, sessions_in
+from .tables import LesionRow, lesion_table_of, read_lesion_table, write_lesion_table
+from .views import jump_to
+from .volumes import add_volume, image_from_volume
+from .voxels import labels_from_segmentation
+from .watching import SessionWatch
+from .writing import add_segmentation, provenance_attributes, redraw, write_segmentation
+
+__all__ = [
+    "ATTRIBUTE_PREFIX",
+    "FORMATS",
+    "Change",
+    "LesionRow",
+    "LiverKeeper",
+    "PlacedLesion",
+    "Rejected",
+    "SessionWatch",
+    "Summary",
+    "add_labels",
+    "add_segmentation",
+    "add_volume",
+    "export_segmentation",
+    "image_from_volume",
+    "is_edited",
+    "jump_to",
+    "labels_from_segmentation",
+    "lesion_table_of",
+    "lesions_in",
+    "note_session",
+    "prepare_editor",
+    "provenance_attributes",
+    "read_lesion_table",
+    "redraw",
+    "reject_lesion",
+    "restore_lesion",
+    "sessions_in",
+    "summary_of",
+    "write_lesion_table",
+    "write_segmentation",
+]
