@@ -8,20 +8,26 @@ From Slicer's Python console:
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
+import vtk
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
 # An installed extension has the library beside this file, a source checkout in the folder above.
 if importlib.util.find_spec("LiverTumorSegLib") is None:
@@ -35,60 +41,217 @@ class LiverTumorSeg(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = "LiverTumorSeg"
         parent.categories = ["Segmentation"]
-        parent.dependencies = []
+        parent.dependencies = ["Segmentations", "SubjectHierarchy"]
         parent.contributors = ["LiverTumorSeg developers"]
         parent.helpText = (
-            "Segments the liver and its tumours in a CT or MR scan with a cascade of networks. "
-            "Choose a volume and press Apply. For research only; not a medical device."
+            "Segments the liver and its tumours in a CT or MR scan with a cascade of networks, measures the lesions "
+            "and lets you correct them. Choose a scan and press Apply. For research only; not a medical device."
         )
         parent.acknowledgementText = "The methods and the papers they come from are named in the README."
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class LiverTumorSegWidget(ScriptedLoadableModuleWidget):
+def registerSampleData():
+    """Offer the synthetic abdomen in the module Sample Data; it is drawn on this computer, nothing is downloaded."""
+    import SampleData
+
+    from LiverTumorSegLib.panel import sample
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="LiverTumorSeg",
+        sampleName=sample.NAME,
+        thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "SyntheticAbdomen.png"),
+        uris="",
+        fileNames=sample.FILE,
+        nodeNames=sample.NAME,
+        checksums=sample.CHECKSUM,
+        customDownloader=lambda source: [sample.add_to(slicer.mrmlScene)],
+    )
+
+
+@parameterNodeWrapper
+class LiverTumorSegParameters:
+    """Everything that the panel remembers; it is saved with the scene."""
+
+    inputVolume: slicer.vtkMRMLScalarVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode
+    modality: str = "auto"
+    bundle: str = "default"
+    device: str = "auto"
+    separateLesions: bool = False
+    sensitivity: Annotated[float, WithinRange(0.2, 5.0)] = 1.0
+    exportSegNrrd: bool = True
+    exportNifti: bool = True
+    exportStl: bool = False
+    exportObj: bool = False
+    exportCsv: bool = True
+    batchSource: str = "scene"
+    batchFolder: str = ""
+    batchOutput: str = ""
+
+
+class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        VTKObservationMixin.__init__(self)
+        self.panel = None
+        self.isOpen = False
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
     def setup(self):
+        from LiverTumorSegLib.panel.bundles import InstalledBundles
+        from LiverTumorSegLib.panel.panel import Panel
+
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = LiverTumorSegLogic()
-        panel = slicer.util.loadUI(self.resourcePath("UI/LiverTumorSeg.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
-        panel.setMRMLScene(slicer.mrmlScene)
-        self.ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateApplyButton)
-        self.ui.applyButton.connect("clicked(bool)", self.onApply)
-        self.updateApplyButton()
+        controls = slicer.util.loadUI(self.resourcePath("UI/LiverTumorSeg.ui"))
+        self.layout.addWidget(controls)
+        self.ui = slicer.util.childWidgetVariables(controls)
+        scene = slicer.mrmlScene
+        controls.setMRMLScene(scene)
+        self.panel = Panel(self.ui, scene, InstalledBundles(), self.makeCollaborators, exportDicom)
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
+        self.initializeParameterNode()
 
-    def updateApplyButton(self, node=None):
-        self.ui.applyButton.enabled = self.ui.volumeSelector.currentNode() is not None
+    def makeCollaborators(self, saveForUndo):
+        """The one place where the panel gets its process, timer, clock, installer and message boxes."""
+        from LiverTumorSegLib.panel.client import WorkerClient, worker_command
+        from LiverTumorSegLib.panel.collaborators import Collaborators
+        from LiverTumorSegLib.panel.process import QtProcess, QtTimer
 
-    def onApply(self, checked=False):
-        self.ui.applyButton.enabled = False
-        outcome = "Nothing was segmented."
-        try:
-            with slicer.util.tryWithErrorDisplay("The scan could not be segmented."):
-                self.logic.installRequirements(self.resourcePath("requirements.txt"))
-                with slicer.util.WaitCursor():
-                    outcome = self.segmentSelected()
-        finally:
-            self.ui.statusLabel.text = outcome
-            self.updateApplyButton()
-
-    def segmentSelected(self) -> str:
-        segmentationNode = self.logic.segment(
-            self.ui.volumeSelector.currentNode(),
-            bundle=self.ui.bundleLineEdit.text.strip() or "default",
-            progress=self.showProgress,
+        timer = QtTimer()
+        python = shutil.which("PythonSlicer") or sys.executable
+        return Collaborators(
+            client=WorkerClient(QtProcess, timer, worker_command(python)),
+            timer=timer,
+            clock=time.monotonic,
+            installer=Packages(self.resourcePath("requirements.txt")),
+            messages=MessageBoxes(),
+            save_for_undo=saveForUndo,
+            centre_3d=centreThreeD,
         )
-        warnings = segmentationNode.GetAttribute("LiverTumorSeg.Warnings") or ""
-        return f"Done: {segmentationNode.GetName()}.\n{warnings}".strip()
 
-    def showProgress(self, step: str, share: float):
+    def enter(self):
+        self.isOpen = True
+        self.initializeParameterNode()
+        self.panel.enter()
+
+    def exit(self):
+        self.isOpen = False
+        self.panel.exit()
+
+    def cleanup(self):
+        """Slicer closes, or reads the module anew; may be called twice."""
+        if self.panel is not None:
+            self.disconnectParameters()
+            self.panel.close()
+            self.panel = None
+        self.removeObservers()
+
+    def onReload(self):
+        """The developer's button: the library is read anew as well."""
+        self.cleanup()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "LiverTumorSegLib"]:
+            del sys.modules[name]
+        super().onReload()
+
+    def onSceneStartClose(self, caller, event):
+        self.disconnectParameters()
+        self.panel.scene_closes()
+
+    def onSceneEndClose(self, caller, event):
+        self.panel.scene_closed()
+        if self.isOpen:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller, event, node):
+        self.panel.node_removed(node)
+
+    def initializeParameterNode(self):
+        """Work with the scene's parameter node, which a loaded scene or the end of one may have exchanged."""
+        self.disconnectParameters()
+        parameters = self.logic.getParameterNode()
+        self.panel.attach(parameters)
+        self.guiTag = parameters.connectGui(self.ui)
+        self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+
+    def disconnectParameters(self):
+        parameters = self.panel.parameters
+        if parameters is not None:
+            parameters.disconnectGui(self.guiTag)
+            self.removeObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.panel.attach(None)
+
+    def onParametersModified(self, caller, event):
+        self.panel.parameters_changed()
+
+
+class Packages:
+    """Installs what the networks need, after asking; the panel's `Installer`."""
+
+    def __init__(self, requirementsPath: str):
+        self.requirementsPath = requirementsPath
+
+    def ensure(self):
+        LiverTumorSegLogic.installRequirements(self.requirementsPath)
+
+
+class MessageBoxes:
+    """Slicer's and Qt's boxes; the panel's `Messages`."""
+
+    def ask(self, question: str) -> bool:
+        return bool(slicer.util.confirmYesNoDisplay(question, windowTitle="LiverTumorSeg"))
+
+    def choose_folder(self, title: str) -> Path | None:
         import qt
 
-        self.ui.statusLabel.text = f"{step}: {share:.0%}. Slicer does not respond until this is done."
-        # The text is to be seen, but a click must not start a second run or close the scene under this one.
-        slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+        return Path(chosen) if chosen else None
+
+    def choose_file(self, title: str, patterns: Sequence[str]) -> Path | None:
+        import qt
+
+        chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", f"({' '.join(patterns)})")
+        return Path(chosen) if chosen else None
+
+    def show_folder(self, folder: Path):
+        import qt
+
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+
+def centreThreeD():
+    """Turn the 3D views towards what they show; there are none without a main window."""
+    if slicer.app.layoutManager() is not None:
+        slicer.app.layoutManager().resetThreeDViews()
+
+
+def exportDicom(segmentationNode):
+    """Slicer's own export, with the segmentation selected; a scan from DICOM tells it where the result belongs."""
+    if not hasattr(slicer, "qSlicerDICOMExportDialog"):
+        raise RuntimeError("This Slicer has no DICOM export.")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    dialog = slicer.qSlicerDICOMExportDialog(None)
+    dialog.setMRMLScene(slicer.mrmlScene)
+    dialog.execDialog(hierarchy.GetItemByDataNode(segmentationNode))
 
 
 class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
+    """For the console and for other modules; blocks until the work is done, and needs no window."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.kept = None
+
+    def getParameterNode(self):
+        return LiverTumorSegParameters(super().getParameterNode())
+
     def segment(
         self,
         volumeNode,
@@ -96,9 +259,10 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         bundle: str = "default",
         device: str = "auto",
         sensitivity: float = 1.0,
+        separateLesions: bool = False,
         progress: Progress | None = None,
     ):
-        """Segment liver and tumours; blocks until it is done, and needs no window.
+        """Segment liver and tumours.
 
         Args:
             volumeNode: scalar volume of any scene.
@@ -106,6 +270,7 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
             bundle: name or folder of a bundle.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             sensitivity: above 1 calls lesions more readily, below 1 less.
+            separateLesions: a segment for each lesion.
             progress: told the step under way and the share of it that is done, 0 to 1.
 
         Returns:
@@ -121,8 +286,23 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         segmentation = segment(image, bundle, device=device, sensitivity=sensitivity, progress=progress)
         if segmentationNode is None:
             segmentationNode = add_segmentation(volumeNode)
-        write_segmentation(segmentation, segmentationNode, volumeNode)
+        write_segmentation(segmentation, segmentationNode, volumeNode, separate_lesions=separateLesions)
+        self.kept = (segmentation, segmentationNode, volumeNode)
         return segmentationNode
+
+    def redraw(self, sensitivity: float):
+        """Draw the latest `segment` at another sensitivity, without the networks; takes a fraction of a second.
+
+        Raises:
+            LiverTumorSegError: nothing was segmented yet, or a person has edited the segments since.
+        """
+        from LiverTumorSegLib import LiverTumorSegError
+        from LiverTumorSegLib.scene import redraw
+
+        if self.kept is None:
+            raise LiverTumorSegError("redraw: wanted a result of segment(), got none yet")
+        segmentation, segmentationNode, volumeNode = self.kept
+        redraw(segmentation.with_sensitivity(sensitivity), segmentationNode, volumeNode)
 
     @staticmethod
     def installRequirements(requirementsPath: str):
@@ -131,14 +311,16 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             RuntimeError: there is no PyTorch extension, or installing was declined.
         """
-        try:
-            import PyTorchUtils
-        except ModuleNotFoundError as error:
-            raise RuntimeError("Slicer's PyTorch extension is needed: get it from the Extensions Manager.") from error
-        # First, as MONAI would bring a build of it that may not suit this computer.
-        torchLogic = PyTorchUtils.PyTorchUtilsLogic()
-        if not torchLogic.torchInstalled() and torchLogic.installTorch(askConfirmation=True) is None:
-            raise RuntimeError("PyTorch is needed, and installing it was declined.")
+        # First, as MONAI would bring a build of it that may not suit this computer. It is not imported here: that
+        # takes seconds, and only the worker needs it.
+        if importlib.util.find_spec("torch") is None:
+            try:
+                import PyTorchUtils
+            except ModuleNotFoundError as error:
+                told = "Slicer's PyTorch extension is needed: get it from the Extensions Manager."
+                raise RuntimeError(told) from error
+            if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
+                raise RuntimeError("PyTorch is needed, and installing it was declined.")
         import slicer.packaging
 
         slicer.packaging.pip_ensure(slicer.packaging.load_requirements(requirementsPath), requester="LiverTumorSeg")
@@ -152,21 +334,43 @@ class LiverTumorSegTest(ScriptedLoadableModuleTest):
 
     def runTest(self):
         self.setUp()
-        self.test_synthetic_abdomen()
-
-    def test_synthetic_abdomen(self):
-        from LiverTumorSegLib.evaluation.metrics import dice
-        from LiverTumorSegLib.scene import add_volume, labels_from_segmentation
-        from LiverTumorSegLib.training.synthesis.cases import write_case
-
         with tempfile.TemporaryDirectory() as folder:
-            scan, truth = (sitk.ReadImage(str(path)) for path in write_case(Path(folder), "abdomen", 7, "CT", 3.0))
-        volumeNode = add_volume(scan, slicer.mrmlScene, "abdomen")
-        segmentationNode = LiverTumorSegLogic().segment(volumeNode)
+            self.test_from_scan_to_saved_scene(Path(folder))
 
-        found = sitk.GetArrayFromImage(labels_from_segmentation(segmentationNode, volumeNode))
+    def test_from_scan_to_saved_scene(self, folder):
+        from LiverTumorSegLib import scene
+        from LiverTumorSegLib.evaluation.metrics import dice
+        from LiverTumorSegLib.panel import sample
+
+        scan, truth = (sitk.ReadImage(str(path)) for path in sample.draw(folder))
+        volumeNode = scene.add_volume(scan, slicer.mrmlScene, sample.NAME)
+        logic = LiverTumorSegLogic()
+        node = logic.segment(volumeNode)
+        found = sitk.GetArrayFromImage(scene.labels_from_segmentation(node, volumeNode))
         wanted = sitk.GetArrayFromImage(truth)
         assert dice(wanted > 0, found > 0) > 0.8
-        assert np.any((wanted == 2) & (found == 2))
-        assert segmentationNode.GetAttribute("LiverTumorSeg.BundleSHA256")
         self.delayDisplay("The synthetic abdomen was segmented.")
+
+        atFirst = scene.summary_of(node, volumeNode).tumour_ml
+        logic.redraw(4.0)
+        found = sitk.GetArrayFromImage(scene.labels_from_segmentation(node, volumeNode))
+        assert np.any((wanted == 2) & (found == 2))
+        lesions = scene.lesions_in(node, volumeNode)
+        assert scene.summary_of(node, volumeNode).tumour_ml > atFirst
+        self.delayDisplay(f"At sensitivity 4 there are {len(lesions)} lesions.")
+
+        scene.jump_to(slicer.mrmlScene, lesions[0].lesion.centroid_ras_mm)
+        scene.reject_lesion(node, volumeNode, lesions[0])
+        remaining = [each.lesion.voxels for each in scene.lesions_in(node, volumeNode)]
+        assert remaining == [each.lesion.voxels for each in lesions[1:]]
+        assert scene.is_edited(node)
+        self.delayDisplay("The largest lesion was rejected.")
+
+        name = node.GetName()
+        slicer.util.saveScene(str(folder / "abdomen.mrb"))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(folder / "abdomen.mrb"))
+        node, volumeNode = slicer.util.getNode(name), slicer.util.getNode(sample.NAME)
+        assert [each.lesion.voxels for each in scene.lesions_in(node, volumeNode)] == remaining
+        assert node.GetAttribute("LiverTumorSeg.BundleSHA256")
+        self.delayDisplay("The scene was saved and read again.")

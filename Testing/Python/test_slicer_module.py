@@ -1,18 +1,15 @@
-"""The Slicer module: opening it, what its panel is wired to, and its logic on a real scene."""
+"""The Slicer module: opening it, its file of controls, its logic on a real scene, its sample and its self-test."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
-import inspect
 import re
 import subprocess
 import sys
-import types
+import warnings
 import xml.etree.ElementTree
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -24,27 +21,22 @@ import slicer
 
 import LiverTumorSegLib.segmenter
 import test_segmenter
-from LiverTumorSegLib.errors import OutputError
+from LiverTumorSegLib.errors import LiverTumorSegError, OutputError
+from LiverTumorSegLib.panel import sample
 from LiverTumorSegLib.scene import add_volume
-from LiverTumorSegLib.segmentation import Segmentation
 from LiverTumorSegLib.training.synthesis import cases
-from slicer_host.application import start
 from slicer_host.nodes import LPS_TO_RAS, places_of, result_for, voxels_of
 from slicer_host.scripted_module import MODULE_FOLDER
 
 MODULE = MODULE_FOLDER / "LiverTumorSeg.py"
-PANEL = MODULE_FOLDER / "Resources" / "UI" / "LiverTumorSeg.ui"
-BLOCKED = ("torch", "monai", "openvino", "cc3d", "edt", "fill_voids", "safetensors", "isal", "qt", "ctk")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def application(tmp_path_factory):
-    return start(tmp_path_factory.mktemp("cache"))
+CONTROLS = MODULE_FOLDER / "Resources" / "UI" / "LiverTumorSeg.ui"
+REQUIREMENTS = str(MODULE_FOLDER / "Resources" / "requirements.txt")
+NETWORK_LIBRARIES = ("torch", "monai", "openvino", "cc3d", "edt", "fill_voids", "safetensors", "isal")
 
 
 @pytest.fixture(scope="module")
-def module(application):
-    """The module, opened as Slicer does: with nothing but its own folder on the path."""
+def module(slicer_started):
+    """The module's file, imported with nothing but its own folder on the path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(MODULE_FOLDER))
         patch.delitem(sys.modules, "LiverTumorSeg", raising=False)
@@ -74,26 +66,31 @@ def bright_scan(ellipsoid_scan, oblique) -> tuple[sitk.Image, sitk.Image]:
     return test_segmenter.bright_tumours(scan, truth), truth
 
 
-def test_the_module_opens_from_a_checkout_with_no_network_library_installed(tmp_path):
+def test_module_and_panel_open_from_a_checkout_with_no_network_library_installed(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
 sys.path[:] = [p for p in sys.path if p and Path(p) != Path({str(MODULE_FOLDER.parent)!r})]
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+sys.modules.update(dict.fromkeys({NETWORK_LIBRARIES}))
 sys.path.append({str(Path(__file__).parent)!r})
-sys.modules.update(dict.fromkeys({BLOCKED}))
-from slicer_host import scripted_module
-sys.modules["slicer.ScriptedLoadableModule"] = scripted_module
-sys.path.append({str(MODULE_FOLDER)!r})
-import LiverTumorSeg
-from LiverTumorSegLib import scene
-parent = type("Parent", (), {{}})()
-LiverTumorSeg.LiverTumorSeg(parent)
-print(parent.title, parent.categories, parent.contributors, "research" in parent.helpText)
+from slicer_host.application import start
+from slicer_host.modules import open_module
+app = start(Path({str(tmp_path)!r}))
+assert "LiverTumorSegLib" not in sys.modules
+module = open_module(Path({str(MODULE)!r}))
+print(module.title, module.categories, module.contributors, "research" in module.helpText)
+import qt
+ui = module.widgetRepresentation().self().ui
+print(ui.applyButton.text, ui.applyButton.enabled, ui.bundleComboBox.currentText)
+module.close()
 """
     result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "LiverTumorSeg ['Segmentation'] ['LiverTumorSeg developers'] True"
+    assert result.stdout.splitlines()[-2:] == [
+        "LiverTumorSeg ['Segmentation'] ['LiverTumorSeg developers'] True",
+        "Apply False default",
+    ]
 
 
 def test_at_file_scope_the_module_imports_only_what_slicer_ships():
@@ -104,17 +101,26 @@ def test_at_file_scope_the_module_imports_only_what_slicer_ships():
     assert roots - sys.stdlib_module_names <= {"slicer", "vtk", "numpy", "SimpleITK"}
 
 
-def test_every_widget_that_the_code_uses_is_in_the_panel():
-    panel = xml.etree.ElementTree.parse(PANEL)
-    widgets = {widget.get("name"): widget.get("class") for widget in panel.iter("widget")}
-    used = set(re.findall(r"\bself\.ui\.(\w+)", MODULE.read_text(encoding="utf-8")))
-    assert used == {"volumeSelector", "bundleLineEdit", "applyButton", "statusLabel"}
+def test_the_panel_has_every_control_that_the_code_uses_and_none_twice():
+    controls = xml.etree.ElementTree.parse(CONTROLS)
+    widgets = {widget.get("name"): widget.get("class") for widget in controls.iter("widget")}
+    files = [MODULE, *(MODULE_FOLDER.parent / "LiverTumorSegLib" / "panel").glob("*.py")]
+    used = {name for file in files for name in re.findall(r"\bui\.(\w+)", file.read_text(encoding="utf-8"))}
     assert used <= widgets.keys()
-    assert len(widgets) == len(list(panel.iter("widget"))), "each name is used once"
-    declared = {each.findtext("class") for each in panel.iter("customwidget")}
+    assert {"correctionPlace", "segmentEditorWidget", "applyButton"} <= widgets.keys()
+    assert len(widgets) == len(list(controls.iter("widget")))
+    declared = {each.findtext("class") for each in controls.iter("customwidget")}
     assert {kind for kind in widgets.values() if kind and not kind.startswith("Q")} == declared
-    ends = [each.findtext(end) for each in panel.iter("connection") for end in ("sender", "receiver")]
-    assert ends == ["LiverTumorSeg", "volumeSelector"]  # the selector learns of the scene
+    links = [[each.findtext(end) for end in ("sender", "receiver")] for each in controls.iter("connection")]
+    # The selectors learn of the scene; the editor does not, as it needs its node before.
+    assert links == [["LiverTumorSeg", "inputVolumeSelector"], ["LiverTumorSeg", "segmentationSelector"]]
+
+
+def test_every_parameter_has_a_control_or_is_tied_to_one_in_the_code(module):
+    controls = xml.etree.ElementTree.parse(CONTROLS)
+    named = {each.findtext("string") for each in controls.iter("property") if each.get("name") == "SlicerParameterName"}
+    in_the_code = {"modality", "bundle", "device", "batchSource"}  # combo boxes whose entries come and go
+    assert named | in_the_code == set(module.LiverTumorSegParameters.allParameters)
 
 
 def test_the_icons_are_128_pixels_wide_and_high(repository):
@@ -174,113 +180,90 @@ def test_the_logic_runs_real_networks_from_a_bundle(module, scene, tiny_bundle, 
     assert node.GetAttribute("LiverTumorSeg.Device") == "cpu"
 
 
-class Packages:
-    """Stands in for the PyTorch extension and for `slicer.packaging`; notes in which order they are asked."""
-
-    def __init__(self, monkeypatch, installed: bool, agreed: bool = True) -> None:
-        self.asked: list[object] = []
-        torch_logic = MagicMock()
-        torch_logic.torchInstalled.return_value = installed
-        torch_logic.installTorch.side_effect = lambda **how: self.asked.append(("torch", how)) or (agreed or None)
-        extension = types.SimpleNamespace(PyTorchUtilsLogic=lambda: torch_logic)
-        packaging = types.ModuleType("slicer.packaging")
-        packaging.load_requirements = lambda path: Path(path).read_text(encoding="utf-8").splitlines()
-        packaging.pip_ensure = lambda wanted, requester: self.asked.append((requester, wanted[1]))
-        monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-        monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-        monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
-
-
-REQUIREMENTS = str(MODULE_FOLDER / "Resources" / "requirements.txt")
+def test_the_latest_result_can_be_drawn_at_another_sensitivity(module, scene, engines, ellipsoid_scan, oblique):
+    logic = module.LiverTumorSegLogic()
+    with pytest.raises(LiverTumorSegError, match="none yet"):
+        logic.redraw(2.0)
+    volume = add_volume(bright_scan(ellipsoid_scan, oblique)[0], scene, "CT")
+    node = logic.segment(volume, bundle=test_segmenter.bundle(), separateLesions=True)
+    logic.redraw(2.0)
+    assert node.GetAttribute("LiverTumorSeg.Sensitivity") == "2"
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["liver", "tumour_1"]
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_torch_is_installed_before_what_would_bring_another_torch(installed, module, monkeypatch):
-    packages = Packages(monkeypatch, installed)
+def test_torch_is_installed_before_what_would_bring_another_torch(installed, module, slicer_app, monkeypatch):
+    slicer_app.packages.torch = installed
+    if not installed:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    slicer_app.packages.missing = {"monai"}
     module.LiverTumorSegLogic.installRequirements(REQUIREMENTS)
-    first = [] if installed else [("torch", {"askConfirmation": True})]
-    assert packages.asked == [*first, ("LiverTumorSeg", "connected-components-3d>=3.12")]
+    assert [name for name, _ in slicer_app.packages.asked] == [
+        *([] if installed else ["PyTorchUtils"]),
+        "LiverTumorSeg",
+    ]
 
 
-def test_without_torch_nothing_else_is_installed(module, monkeypatch):
-    packages = Packages(monkeypatch, installed=False, agreed=False)
+def test_without_torch_nothing_else_is_installed(module, slicer_app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    slicer_app.packages.torch, slicer_app.packages.declined = False, True
     with pytest.raises(RuntimeError, match="declined"):
         module.LiverTumorSegLogic.installRequirements(REQUIREMENTS)
-    assert [name for name, _ in packages.asked] == ["torch"]
+    assert "LiverTumorSeg" not in [name for name, _ in slicer_app.packages.asked]
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(RuntimeError, match="PyTorch extension is needed"):
         module.LiverTumorSegLogic.installRequirements(REQUIREMENTS)
 
 
-@pytest.fixture
-def widget(module, monkeypatch):
-    """The panel's code with stand-ins for its four widgets, and packages that are there."""
-    monkeypatch.setitem(sys.modules, "qt", MagicMock())
-    Packages(monkeypatch, installed=True)
-    panel = module.LiverTumorSegWidget()
-    panel.logic = module.LiverTumorSegLogic()
-    panel.ui = MagicMock()
-    panel.ui.bundleLineEdit.text = " "
-    return panel
+@pytest.mark.filterwarnings("ignore:the sample scan drawn on this computer differs")
+def test_the_sample_scan_is_drawn_on_this_computer_without_a_network(module, slicer_app):
+    module.registerSampleData()
+    told = slicer_app.samples.registered["SyntheticAbdomen"]
+    assert Path(told["thumbnailFileName"]).is_file()
+    assert re.fullmatch("SHA256:[0-9a-f]{64}", told["checksums"])
+    (node,) = told["customDownloader"](None)
+    assert node.GetName() == "SyntheticAbdomen"
+    assert node.GetImageData().GetDimensions() == (133, 100, 87)
+    assert min(node.GetImageData().GetScalarRange()) >= -1024
 
 
-def test_apply_segments_the_selected_volume_and_says_so(widget, scene, monkeypatch, ellipsoid_scan):
-    scan, _ = ellipsoid_scan()
-    volume = add_volume(scan, scene, "CT")
-    widget.ui.volumeSelector.currentNode.return_value = volume
-    asked, shown = [], []
-
-    def segment(image, bundle, *, device, sensitivity, progress):
-        asked.append((image.GetSize(), bundle, device, sensitivity, widget.ui.applyButton.enabled))
-        progress("crop: network", 0.25)
-        shown.append(widget.ui.statusLabel.text)
-        return result_for(image)
-
-    monkeypatch.setattr(LiverTumorSegLib, "segment", segment, raising=False)
-    widget.onApply()
-    assert asked == [(scan.GetSize(), "default", "auto", 1.0, False)]
-    assert shown == ["crop: network: 25%. Slicer does not respond until this is done."]
-    assert widget.ui.statusLabel.text == "Done: CT segmentation.\none\ntwo: 50% of it; a|b"
-    assert widget.ui.applyButton.enabled is True
-    assert len(voxels_of(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"), "tumour")) == 18
+def test_a_sample_that_differs_is_told_but_can_be_used(tmp_path, monkeypatch, ellipsoid_scan):
+    drawn = write_ellipsoids(tmp_path, ellipsoid_scan)
+    monkeypatch.setattr(cases, "write_case", lambda *arguments: drawn)
+    monkeypatch.setattr(sample, "CHECKSUM", sample.checksum_of(drawn[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sample.draw(tmp_path) == drawn
+    other = sitk.ReadImage(str(drawn[0]))
+    other[3, 3, 3] += 1
+    sitk.WriteImage(other, str(drawn[0]))
+    with pytest.warns(match="the sample scan drawn on this computer differs"):
+        assert sample.draw(tmp_path) == drawn
 
 
-def test_a_run_that_fails_says_so_and_can_be_repeated(widget, scene, ellipsoid_scan):
-    widget.ui.volumeSelector.currentNode.return_value = add_volume(ellipsoid_scan()[0], scene, "CT")
-    widget.ui.bundleLineEdit.text = "no such bundle"
-    with pytest.raises(ValueError, match="no such bundle"):
-        widget.onApply()
-    assert widget.ui.statusLabel.text == "Nothing was segmented."
-    assert widget.ui.applyButton.enabled is True
+def write_ellipsoids(folder: Path, ellipsoid_scan) -> tuple[Path, Path]:
+    """A scan and its labels in the place of the synthetic abdomen."""
+    paths = folder / "scan.nii.gz", folder / "labels.nii.gz"
+    for image, path in zip(ellipsoid_scan(), paths, strict=True):
+        sitk.WriteImage(image, str(path))
+    return paths
 
 
-def test_apply_needs_a_volume(widget):
-    widget.ui.volumeSelector.currentNode.return_value = None
-    widget.updateApplyButton()
-    assert widget.ui.applyButton.enabled is False
+@pytest.mark.filterwarnings("ignore:the sample scan drawn on this computer differs")
+def test_the_self_test_passes(module, slicer_app):
+    slicer_app.scene.AddNewNodeByClass("vtkMRMLTextNode", "left over")
+    module.LiverTumorSegTest().runTest()
+    assert slicer_app.scene.GetFirstNodeByName("left over") is None
+    assert slicer_app.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_the_self_test_passes_with_the_right_answer_only(right, module, monkeypatch, application, ellipsoid_scan):
-    scan, truth = ellipsoid_scan()
-    asked_for = inspect.signature(cases.write_case)
+def test_the_self_test_fails_with_a_wrong_answer(module, slicer_app, monkeypatch, ellipsoid_scan):
+    def nothing(image, *arguments, **more):
+        labels = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+        labels.CopyInformation(image)
+        return dataclasses.replace(result_for(image), labels=labels)
 
-    def write_case(*arguments) -> list[Path]:
-        folder = asked_for.bind(*arguments).arguments["folder"]
-        paths = [folder / "scan.nii.gz", folder / "truth.nii.gz"]
-        for image, path in zip((scan, truth), paths, strict=True):
-            sitk.WriteImage(image, str(path))
-        return paths
-
-    def segment(image, *arguments, **more) -> Segmentation:
-        nothing = sitk.Image(truth.GetSize(), sitk.sitkUInt8)
-        nothing.CopyInformation(truth)
-        return dataclasses.replace(result_for(image), labels=truth if right else nothing)
-
-    monkeypatch.setattr(cases, "write_case", write_case)
-    monkeypatch.setattr(LiverTumorSegLib, "segment", segment, raising=False)
-    application.scene.AddNewNodeByClass("vtkMRMLTextNode")
-    with contextlib.nullcontext() if right else pytest.raises(AssertionError):
+    monkeypatch.setattr(LiverTumorSegLib, "segment", nothing, raising=False)
+    monkeypatch.setattr(sample, "draw", lambda folder: write_ellipsoids(folder, ellipsoid_scan))
+    with pytest.raises(AssertionError):
         module.LiverTumorSegTest().runTest()
-    assert application.scene.GetFirstNodeByClass("vtkMRMLTextNode") is None
-    assert application.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1

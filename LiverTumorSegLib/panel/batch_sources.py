@@ -1,0 +1,134 @@
+"""What a batch goes through: a folder of scans, or the volumes of a scene."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import scene
+from ..dicom import is_dicom
+from ..errors import ImageError, OutputError
+from ..images import EXTENSIONS, read_image
+from ..output import REPORT, check_writable, write_results
+from .batch import Item
+from .collaborators import Node
+from .nodes import made_from, volumes_in
+from .wording import count_text
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ..segmentation import Segmentation
+
+
+class FolderWork:
+    """Scan files and DICOM folders inside a folder; results go into a folder for each.
+
+    A scan whose results are there is not done again, so a batch goes on where it stopped.
+    """
+
+    background = True
+
+    def __init__(self, scans: Path, results: Path) -> None:
+        """Args: the folder with the scans, and the one for the results, which need not exist."""
+        self._scans, self._results = scans, results
+
+    def items(self) -> list[Item]:
+        """By name; a DICOM folder counts as one scan.
+
+        Raises:
+            ImageError: no such folder, or no scan in it.
+            OutputError: results cannot be written.
+        """
+        if not self._scans.is_dir():
+            raise ImageError(f"batch: wanted a folder of scans, got {self._scans.name or 'nothing'}")
+        check_writable(self._results)
+        found = [path for path in sorted(self._scans.iterdir()) if self._is_scan(path)]
+        if not found:
+            raise ImageError(f"batch: wanted scan files or DICOM folders in {self._scans.name}, got none")
+        names = [_stem(path) for path in found]
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        return [Item(path.name if name in twice else name, path) for path, name in zip(found, names, strict=True)]
+
+    def earlier_result(self, item: Item) -> str:
+        """Which bundle made the report that is there, if one is."""
+        report = self._results / item.name / REPORT
+        try:
+            made = json.loads(report.read_text(encoding="utf-8"))["provenance"]
+            return f"results are there already ({made['bundle']} {made['bundle_version']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""  # none, or not whole: it is made anew
+
+    def read(self, item: Item) -> sitk.Image:
+        """See `images.read_image`."""
+        return read_image(item.source)
+
+    def keep(self, item: Item, segmentation: Segmentation) -> str:
+        """Write every result file; see `output.write_results`."""
+        write_results(segmentation, self._results / item.name, html=False)
+        return _found(segmentation)
+
+    def _is_scan(self, path: Path) -> bool:
+        if path.name.startswith(".") or path.resolve() == self._results.resolve():
+            return False
+        if path.is_file():
+            return path.name.lower().endswith(EXTENSIONS)
+        return any(is_dicom(each) for each in sorted(path.iterdir())[:3] if each.is_file())
+
+
+class SceneWork:
+    """The volumes of a scene; each gets a new segmentation, unless it has one of ours."""
+
+    background = False  # only the main thread may touch a scene
+
+    def __init__(self, mrml_scene: Node, separate_lesions: bool) -> None:
+        """Args: the scene, and whether each lesion becomes a segment."""
+        self._scene, self._separate = mrml_scene, separate_lesions
+
+    def items(self) -> list[Item]:
+        """In the order of the scene.
+
+        Raises:
+            ImageError: there is no volume.
+        """
+        found = [Item(node.GetName(), node) for node in volumes_in(self._scene)]
+        if not found:
+            raise ImageError("batch: wanted scans in the scene, got none; load some first")
+        return found
+
+    def earlier_result(self, item: Item) -> str:
+        """The name of the segmentation that is there, if one is."""
+        node = made_from(item.source)
+        return f"has {node.GetName()} already" if node is not None else ""
+
+    def read(self, item: Item) -> sitk.Image:
+        """See `scene.image_from_volume`."""
+        return scene.image_from_volume(item.source)
+
+    def keep(self, item: Item, segmentation: Segmentation) -> str:
+        """Into a new segmentation node.
+
+        Raises:
+            OutputError: the volume was deleted.
+        """
+        if item.source.GetScene() is None:
+            raise OutputError(f"{item.name}: wanted the scan in the scene, it was deleted")
+        node = scene.add_segmentation(item.source)
+        scene.write_segmentation(segmentation, node, item.source, separate_lesions=self._separate)
+        return _found(segmentation)
+
+
+def _found(segmentation: Segmentation) -> str:
+    if not segmentation.liver_ml:
+        return "no liver found"
+    return f"liver {segmentation.liver_ml:.0f} ml, {count_text(len(segmentation.lesions), 'lesion')}"
+
+
+def _stem(path: Path) -> str:
+    """A file's name without what its format adds."""
+    for extension in EXTENSIONS:
+        if path.is_file() and path.name.lower().endswith(extension):
+            return path.name[: -len(extension)]
+    return path.name

@@ -1,0 +1,38 @@
+"""What a person decided of lesions stays with them when all of them are measured anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..scene import LesionRow, PlacedLesion
+
+
+def with_decisions(placed: Sequence[PlacedLesion], earlier: Sequence[LesionRow]) -> list[LesionRow]:
+    """Rows for the lesions as they are now, with the decisions made on what was there before.
+
+    An accepted lesion is the one now that it shares most voxels with; each decision goes to one lesion. A rejected
+    one stays in the list, after all others, unless half of it is lesion again: then its rejection was undone.
+
+    Args:
+        placed: from `scene.lesions_in`.
+        earlier: the rows shown so far, or those that came with the scene.
+    """
+    rows = [LesionRow(each) for each in placed]
+    for before in (each for each in earlier if each.decision == "accepted"):
+        shared = [_shared(before, each) for each in placed]
+        if any(shared):
+            number = int(np.argmax(shared))
+            rows[number] = LesionRow(placed[number], "accepted")
+    return rows + [each for each in earlier if each.decision == "rejected" and not _is_back(each, placed)]
+
+
+def _is_back(row: LesionRow, placed: Sequence[PlacedLesion]) -> bool:
+    return any(2 * _shared(row, each) > row.lesion.lesion.voxels for each in placed)
+
+
+def _shared(row: LesionRow, lesion: PlacedLesion) -> int:
+    """How many voxels both have; none where the segments were put on another grid."""
+    before, now = row.lesion.voxels, lesion.voxels
+    return int(np.count_nonzero(now.under(before)[before.array])) if now.same_grid(before) else 0

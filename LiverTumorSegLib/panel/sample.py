@@ -1,0 +1,49 @@
+"""The sample scan: a synthetic abdomen with lesions, drawn on the user's computer and always the same."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from .. import scene
+from ..errors import warn
+from .collaborators import Node
+
+NAME, FILE = "SyntheticAbdomen", "SyntheticAbdomen.nii.gz"
+SEED, SPACING_MM = 7, 3.0
+CHECKSUM = "SHA256:8b438051367ca024fe904db56fc59b59f439b7e75510bd84dd4af53fd98f752c"
+"""`checksum_of` the scan of that seed and spacing; of its voxels, as the packed file differs by zlib's version."""
+
+
+def draw(folder: Path) -> tuple[Path, Path]:
+    """Write the scan and its true labels, and compare the scan with the checksum.
+
+    Args:
+        folder: exists.
+
+    Returns:
+        The two files. A scan that differs, as another processor's rounding may make it, is good all the same: a
+        warning says so.
+    """
+    from ..training.synthesis.cases import write_case
+
+    scan, labels = write_case(folder, NAME, SEED, "CT", SPACING_MM)
+    if checksum_of(scan) != CHECKSUM:
+        warn("the sample scan drawn on this computer differs from the one that the tests were made with")
+    return scan, labels
+
+
+def checksum_of(scan: Path) -> str:
+    """The SHA-256 of a scan's voxels, as Slicer writes checksums."""
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(scan), sitk.sitkInt16)).astype("<i2")
+    return f"SHA256:{hashlib.sha256(voxels.tobytes()).hexdigest()}"
+
+
+def add_to(mrml_scene: Node) -> Node:
+    """Draw the scan into a new volume node."""
+    with tempfile.TemporaryDirectory(prefix="livertumorseg-") as folder:
+        scan, _ = draw(Path(folder))
+        return scene.add_volume(sitk.ReadImage(str(scan)), mrml_scene, NAME)
