@@ -13,7 +13,8 @@ import SimpleITK as sitk
 
 from .lesions import TUMOUR, bounding_slices, iterate_components
 
-Rule = Literal["overlap", "iou", "half"]
+Rule = Literal["overlap", "half", "iou"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,21 @@ def match_lesions(
     Raises:
         ValueError: the two are not on the same grid, or an unknown rule.
     """
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule: wanted one of {', '.join(get_args(Rule))}, got {rule!r}")
-    found, right = _decide(rule, *_overlaps(*_same_grid(reference, prediction)))
-    return Matching(rule, _ids(found), _ids(~found), _ids(right), _ids(~right))
+    if rule not in RULES:
+        raise ValueError(f"rule: wanted one of {', '.join(RULES)}, got {rule!r}")
+    return _matching(rule, *_overlaps(*_same_grid(reference, prediction)))
+
+
+def match_by_every_rule(
+    reference: sitk.Image | np.ndarray, prediction: sitk.Image | np.ndarray
+) -> dict[Rule, Matching]:
+    """`match_lesions` under each rule, in the time of one.
+
+    Raises:
+        ValueError: the two are not on the same grid.
+    """
+    overlaps = _overlaps(*_same_grid(reference, prediction))
+    return {rule: _matching(rule, *overlaps) for rule in RULES}
 
 
 def _same_grid(
@@ -121,6 +133,11 @@ def _numbered(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         numbers[box][lesion] = number
         sizes.append(int(np.count_nonzero(lesion)))
     return numbers, np.array(sizes, np.int64)
+
+
+def _matching(rule: Rule, overlap: np.ndarray, sizes: np.ndarray, predicted_sizes: np.ndarray) -> Matching:
+    found, right = _decide(rule, overlap, sizes, predicted_sizes)
+    return Matching(rule, _ids(found), _ids(~found), _ids(right), _ids(~right))
 
 
 def _decide(

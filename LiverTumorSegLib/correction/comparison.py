@@ -18,12 +18,11 @@ from ..errors import SessionError
 from ..evaluation.metrics import dice, precision, sensitivity
 from ..evaluation.surfaces import surface_distances
 from ..lesions import Lesion, bounding_slices, find_lesions, iterate_components
-from ..matching import Matching, Rule, match_lesions
+from ..matching import RULES, Matching, Rule, match_by_every_rule
 from ..segmentation import LIVER, TUMOUR
 from .events import LIVER as LIVER_CLASS
 from .events import TUMOUR as TUMOUR_CLASS
 
-RULES: tuple[Rule, ...] = ("half", "overlap", "iou")
 _CLASSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     LIVER_CLASS: lambda labels: labels >= LIVER,
     TUMOUR_CLASS: lambda labels: labels == TUMOUR,
@@ -177,7 +176,7 @@ def _judge_lesions(
     corrected: sitk.Image, start: sitk.Image
 ) -> tuple[tuple[LesionVerdict, ...], tuple[LesionVerdict, ...]]:
     after, before = (sitk.GetArrayFromImage(each) == TUMOUR for each in (corrected, start))
-    matchings = {rule: match_lesions(after, before, rule) for rule in RULES}
+    matchings = match_by_every_rule(after, before)
     pieces = _pieces(after, before)
     lesions = []
     for lesion in find_lesions(corrected):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from .comparison import RULES
+from ..matching import RULES
 from .manifest import Manifest
 from .paired import association, mean_and_sd, paired_difference, slope
 from .study import Read

@@ -20,9 +20,14 @@ def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def jaccard(reference: np.ndarray, prediction: np.ndarray) -> float:
-    """TP / (TP + FP + FN), 0 to 1; both empty: 1; one empty: 0. LiTS' VOE is 1 minus this."""
+    """TP / (TP + FP + FN), 0 to 1, also called IoU; both empty: 1; one empty: 0."""
     shared, wanted, got = _counts(reference, prediction)
     return shared / (wanted + got - shared) if wanted + got else 1.0
+
+
+def volumetric_overlap_error(reference: np.ndarray, prediction: np.ndarray) -> float:
+    """1 - Jaccard, 0 to 1; LiTS' VOE, not in percent."""
+    return 1.0 - jaccard(reference, prediction)
 
 
 def sensitivity(reference: np.ndarray, prediction: np.ndarray) -> float:
@@ -57,6 +62,7 @@ def volume_similarity(reference: np.ndarray, prediction: np.ndarray) -> float:
 METRICS: dict[str, Metric] = {
     "dice": dice,
     "jaccard": jaccard,
+    "volumetric_overlap_error": volumetric_overlap_error,
     "sensitivity": sensitivity,
     "precision": precision,
     "relative_volume_difference": relative_volume_difference,

@@ -151,5 +151,6 @@ def _distances(start: np.ndarray, goal: np.ndarray, spacing_mm: Sequence[float])
     import edt
 
     threads = min(4, os.cpu_count() or 1)
-    away = edt.edt(np.ascontiguousarray(~goal), anisotropy=tuple(float(s) for s in spacing_mm), parallel=threads)
+    outside = np.ascontiguousarray(~goal).view(np.uint8)  # which edt takes faster than bool
+    away = edt.edt(outside, anisotropy=tuple(float(s) for s in spacing_mm), parallel=threads)
     return np.asarray(away[start], np.float64)

@@ -74,10 +74,10 @@ def test_every_lesion_has_its_verdict_under_every_rule() -> None:
     assert [found[n].lesion.voxels for n in (1, 2, 3, 4)] == [10, 8, 4, 4]
     # 7 of 10 voxels in pieces of 4 and 3: no piece alone has IoU above 0.5.
     assert found[1].outcome == {"half": "found", "overlap": "found", "iou": "missed"}
-    assert (found[1].split, found[1].merged) == (("half", "overlap"), ())
+    assert (found[1].split, found[1].merged) == (("overlap", "half"), ())
     # One predicted lesion of 14 voxels covers 8 (IoU 8 / 14) and 4 voxels.
     assert found[2].outcome == {"half": "found", "overlap": "found", "iou": "found"}
-    assert found[2].merged == ("half", "overlap", "iou")
+    assert found[2].merged == ("overlap", "half", "iou")
     assert found[3].outcome == {"half": "found", "overlap": "found", "iou": "missed"}
     assert found[4].outcome == {"half": "missed", "overlap": "missed", "iou": "missed"}
     assert [comparison.count("half", what) for what in ("found", "missed", "false positive")] == [3, 1, 1]

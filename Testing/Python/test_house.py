@@ -20,7 +20,7 @@ LIBRARY = REPOSITORY / "LiverTumorSegLib"
 LAYERS = (
     {"dicom", "dicom_stack", "errors", "images", "itk_reader", "nifti", "recipe", "resources"},
     {"bundle", "diameters", "geometry", "lesions", "matching", "networks", "outlines", "postprocessing"}
-    | {"preprocessing", "restoring", "segmentation", "views"},
+    | {"phases", "preprocessing", "restoring", "segmentation", "views"},
     {"inference"},
     {"datasets", "evaluation", "exchange", "output", "rendering", "rendering_vtk", "report", "segmenter", "training"},
     {"correction"},

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.lesions import label_components
-from LiverTumorSegLib.matching import match_lesions
+from LiverTumorSegLib.matching import RULES, match_by_every_rule, match_lesions
 from shapes import labels_of, volume_with
 
 # One reference lesion of 8 voxels in a row, and predictions of part of it.
@@ -79,8 +79,13 @@ def test_segmentations_on_different_grids_are_refused() -> None:
         match_lesions(labels_of(ROW), labels_of(ROW, (1, 1, 2)), "iou")
     with pytest.raises(ValueError, match=r"wanted the reference's shape \(12, 14, 16\), got \(1, 14, 16\)"):
         match_lesions(ROW, ROW[:1], "iou")
-    with pytest.raises(ValueError, match="rule: wanted one of overlap, iou, half, got 'dice'"):
+    with pytest.raises(ValueError, match="rule: wanted one of overlap, half, iou, got 'dice'"):
         match_lesions(ROW, ROW, "dice")  # type: ignore[arg-type]
+
+
+def test_matching_by_every_rule_is_each_rule_by_itself() -> None:
+    prediction = np.roll(ROW, 1, axis=2)
+    assert match_by_every_rule(ROW, prediction) == {rule: match_lesions(ROW, prediction, rule) for rule in RULES}
 
 
 @settings(max_examples=30, deadline=None)
