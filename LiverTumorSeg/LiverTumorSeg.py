@@ -88,6 +88,9 @@ class LiverTumorSegParameters:
     batchSource: str = "scene"
     batchFolder: str = ""
     batchOutput: str = ""
+    readerCode: str = ""
+    caseCode: str = ""
+    sessionFolder: str = ""
 
 
 class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -100,6 +103,7 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         from LiverTumorSegLib.panel.bundles import InstalledBundles
         from LiverTumorSegLib.panel.panel import Panel
+        from LiverTumorSegLib.scene import export_dicom
 
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = LiverTumorSegLogic()
@@ -108,7 +112,7 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(controls)
         scene = slicer.mrmlScene
         controls.setMRMLScene(scene)
-        self.panel = Panel(self.ui, scene, InstalledBundles(), self.makeCollaborators, exportDicom)
+        self.panel = Panel(self.ui, scene, InstalledBundles(), self.makeCollaborators, export_dicom)
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
@@ -118,8 +122,9 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def makeCollaborators(self, saveForUndo):
         """The one place where the panel gets its process, timer, clock, installer and message boxes."""
         from LiverTumorSegLib.panel.client import WorkerClient, worker_command
-        from LiverTumorSegLib.panel.collaborators import Collaborators
+        from LiverTumorSegLib.panel.collaborators import Collaborators, SessionTools
         from LiverTumorSegLib.panel.process import QtProcess, QtTimer
+        from LiverTumorSegLib.scene import centre_3d
 
         timer = QtTimer()
         python = shutil.which("PythonSlicer") or sys.executable
@@ -130,7 +135,9 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             installer=Packages(self.resourcePath("requirements.txt")),
             messages=MessageBoxes(),
             save_for_undo=saveForUndo,
-            centre_3d=centreThreeD,
+            centre_3d=centre_3d,
+            new_selector=slicer.qMRMLNodeComboBox,
+            sessions=SessionTools(interactors=viewInteractors, busy=slicer.util.WaitCursor, hear_focus=hearFocus),
         )
 
     def enter(self):
@@ -226,20 +233,27 @@ class MessageBoxes:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
 
-def centreThreeD():
-    """Turn the 3D views towards what they show; there are none without a main window."""
-    if slicer.app.layoutManager() is not None:
-        slicer.app.layoutManager().resetThreeDViews()
+def viewInteractors():
+    """Where the pointer goes down: the interactors of the slice and 3D views; none without a main window."""
+    layout = slicer.app.layoutManager()
+    if layout is None:
+        return []
+    views = [layout.sliceWidget(name).sliceView() for name in layout.sliceViewNames()]
+    views += [layout.threeDWidget(number).threeDView() for number in range(layout.threeDViewCount)]
+    return [view.interactor() for view in views]
 
 
-def exportDicom(segmentationNode):
-    """Slicer's own export, with the segmentation selected; a scan from DICOM tells it where the result belongs."""
-    if not hasattr(slicer, "qSlicerDICOMExportDialog"):
-        raise RuntimeError("This Slicer has no DICOM export.")
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    dialog = slicer.qSlicerDICOMExportDialog(None)
-    dialog.setMRMLScene(slicer.mrmlScene)
-    dialog.execDialog(hierarchy.GetItemByDataNode(segmentationNode))
+def hearFocus(tell: Callable[[bool], None]) -> Callable[[], None]:
+    """Tell whether a window of Slicer is in front, as that changes; what comes back ends it."""
+    import qt
+
+    signal = "applicationStateChanged(Qt::ApplicationState)"
+
+    def changed(state):
+        tell(state == qt.Qt.ApplicationActive)
+
+    slicer.app.connect(signal, changed)
+    return lambda: slicer.app.disconnect(signal, changed)
 
 
 class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
@@ -261,6 +275,7 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         sensitivity: float = 1.0,
         separateLesions: bool = False,
         progress: Progress | None = None,
+        phases: dict[str, slicer.vtkMRMLScalarVolumeNode] | None = None,
     ):
         """Segment liver and tumours.
 
@@ -272,6 +287,7 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
             sensitivity: above 1 calls lesions more readily, below 1 less.
             separateLesions: a segment for each lesion.
             progress: told the step under way and the share of it that is done, 0 to 1.
+            phases: further scans of the study by the names that the bundle gives them; nothing is registered.
 
         Returns:
             The vtkMRMLSegmentationNode.
@@ -283,7 +299,8 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         from LiverTumorSegLib.scene import add_segmentation, image_from_volume, write_segmentation
 
         image = image_from_volume(volumeNode)
-        segmentation = segment(image, bundle, device=device, sensitivity=sensitivity, progress=progress)
+        others = {name: image_from_volume(node) for name, node in (phases or {}).items()}
+        segmentation = segment(image, bundle, phases=others, device=device, sensitivity=sensitivity, progress=progress)
         if segmentationNode is None:
             segmentationNode = add_segmentation(volumeNode)
         write_segmentation(segmentation, segmentationNode, volumeNode, separate_lesions=separateLesions)

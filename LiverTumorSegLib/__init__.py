@@ -18,6 +18,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .bundle import Bundle, import_bundle, list_bundles
+    from .correction.reading import Reading
+    from .correction.session import CorrectionSession
+    from .correction.study import Study
     from .errors import LiverTumorSegError, LiverTumorSegWarning
     from .images import read_image
     from .lesions import Lesion, find_lesions
@@ -31,6 +34,9 @@ _HOME = {
     "Bundle": "bundle",
     "import_bundle": "bundle",
     "list_bundles": "bundle",
+    "CorrectionSession": "correction.session",
+    "Reading": "correction.reading",
+    "Study": "correction.study",
     "LiverTumorSegError": "errors",
     "LiverTumorSegWarning": "errors",
     "read_image": "images",
@@ -48,13 +54,16 @@ _HOME = {
 
 __all__ = [
     "Bundle",
+    "CorrectionSession",
     "Lesion",
     "LiverTumorSegError",
     "LiverTumorSegWarning",
     "Provenance",
+    "Reading",
     "Recipe",
     "Segmentation",
     "Segmenter",
+    "Study",
     "find_lesions",
     "import_bundle",
     "list_bundles",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
 from typing import Any, Protocol, TextIO
+
+from .errors import OutputError
 
 _WIDTH = 24
 
@@ -51,8 +55,7 @@ class BarConsole:
     def result(self, event: str, content: dict[str, Any], text: str) -> None:
         """Print the text on standard output."""
         self.close()
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        _print(text)
 
     def close(self) -> None:
         """Clear the bar."""
@@ -90,8 +93,24 @@ class JsonConsole:
         """Nothing to tidy."""
 
     def _write(self, line: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(line) + "\n")
+        _print(json.dumps(line))
+
+
+def _print(text: str) -> None:
+    """One line or more on standard output; letters that it cannot show are spelt out.
+
+    Raises:
+        OutputError: nobody reads it any more, or the disk is full.
+    """
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
+    except OSError as error:
+        # What is still in the buffer would raise once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"standard output: wanted to print the result there, got: {error.strerror}") from error
 
 
 def lesion_table(lesions: list[Any]) -> str:

@@ -1,6 +1,7 @@
 """Scans and segmentations as files between two processes of the same computer: whole, exact and quick.
 
     scan.nrrd        voxels uncompressed; the geometry once more in full precision; of the metadata only the modality
+    phase1.nrrd ...  the same of further phases
     result.json      provenance, sensitivity, the grid and the rules of the evidence
     labels.raw       uint8, (k, j, i) of the scan
     liver.raw, tumour.raw   float16, little-endian, (k, j, i) of the evidence's grid; only where there is evidence

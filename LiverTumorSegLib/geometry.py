@@ -171,6 +171,24 @@ def box_of_mask(mask: np.ndarray, geometry: GridGeometry, image: sitk.Image) -> 
     return clipped_box(low, high, image)
 
 
+def box_within(image: sitk.Image, box: Box, other: sitk.Image) -> Box | None:
+    """The smallest box of another scan's voxels that holds a box of this one's; None where they do not meet.
+
+    Args:
+        image: the scan.
+        box: of its voxels.
+        other: a scan in the same frame of reference, on any grid.
+    """
+    ends = product((0, 1), repeat=3)
+    # Rounded, so that on one and the same grid the box stays what it is.
+    corners = np.round([other.TransformPhysicalPointToContinuousIndex(_corner(image, box, each)) for each in ends], 6)
+    low = np.floor(corners.min(0) + 0.5).astype(int)
+    high = np.ceil(corners.max(0) + 0.5).astype(int)
+    if (high <= 0).any() or (low >= other.GetSize()).any():
+        return None
+    return clipped_box(low, high, other)
+
+
 def widened(box: Box, image: sitk.Image, margin_mm: float | None, margin_voxels: int | None) -> Box:
     """The box with a margin on every side, negative ones too; never outside the scan, never under 8 voxels."""
     if margin_voxels is not None:

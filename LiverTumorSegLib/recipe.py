@@ -112,6 +112,28 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A further scan of the same study, which the networks see beside the main one as a channel of its own.
+
+    Attributes:
+        name: a plain word, "arterial" for example; what the user and `segment(phases=...)` call it.
+        match: what the names of volumes and DICOM series call it, beside its own name: "art", "late arterial".
+        required: whether nothing is done without it. A missing one that is not required is 0 in every voxel after
+            scaling, which is how training must show it (S3, as 1 to 4 phases may be there).
+    """
+
+    name: str
+    match: tuple[str, ...] = ()
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise RecipeError(f"phase.name: wanted a plain word, got {self.name!r}")
+        if not all(any(c.isalnum() for c in each) for each in self.match):
+            raise RecipeError(f"phase.match: wanted words with letters or digits, got {list(self.match)}")
+
+
+@dataclass(frozen=True)
 class Crop:
     """The box around stage 1's liver that stage 2 sees; the margin may be negative.
 
@@ -173,6 +195,8 @@ class Training:
         batch_size: patches in a step.
         patch: (i, j, k) voxels of a training patch, one for each stage.
         hand_over: start each later stage from the weights of the one before.
+        weight_average: share of the running average of the weights that a step leaves as it was; the average is
+            what is validated and kept. 0 keeps the last step's weights, as S1 does.
     """
 
     loss: tuple[str, ...] = ("dice_focal",)
@@ -184,11 +208,14 @@ class Training:
     batch_size: int = 1
     patch: tuple[Triple, ...] = ((96, 96, 64), (96, 96, 80))
     hand_over: bool = True
+    weight_average: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("loss", "epochs"):
             if not getattr(self, name):
                 raise RecipeError(f"training.{name}: wanted one entry for each stage, got none")
+        if not 0 <= self.weight_average < 1:
+            raise RecipeError(f"training.weight_average: wanted 0 to below 1, got {self.weight_average}")
 
     def loss_of(self, stage: int) -> str:
         """The loss of a stage, counted from 0."""
@@ -209,6 +236,7 @@ class Recipe:
         source: the paper and its sections.
         stages: in the order in which they run.
         crop: the box that every stage after the first sees.
+        phases: further scans of the same study; the networks' channels are the main scan and these, in this order.
     """
 
     name: str
@@ -218,6 +246,7 @@ class Recipe:
     crop: Crop = Crop(margin_mm=10.0)
     postprocessing: Postprocessing = Postprocessing()
     training: Training = Training()
+    phases: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.stages) not in (1, 2):
@@ -229,6 +258,17 @@ class Recipe:
         if len(self.training.patch) < len(self.stages):
             got = len(self.training.patch)
             raise RecipeError(f"recipe.training.patch: wanted one for each of {len(self.stages)} stages, got {got}")
+        self._check_channels()
+
+    def _check_channels(self) -> None:
+        names = [phase.name.casefold() for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise RecipeError(f"recipe.phases: wanted names that differ, got {', '.join(names)}")
+        for number, stage in enumerate(self.stages):
+            wanted, got = 1 + len(names), stage.arguments.get("in_channels", 1)
+            if got != wanted:
+                where = f"recipe.stages[{number}].arguments.in_channels"
+                raise RecipeError(f"{where}: wanted {wanted}, one for the scan and one for each phase, got {got!r}")
 
 
 def load_recipe(path: Path) -> Recipe:

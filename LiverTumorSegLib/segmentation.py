@@ -66,6 +66,7 @@ class Provenance:
         seconds: step -> wall time.
         peak_memory_mb: highest resident memory of the process so far.
         warnings: what the user should know, one line each.
+        phases: the names of the further phases that the networks saw.
     """
 
     software: str
@@ -85,6 +86,7 @@ class Provenance:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> str:

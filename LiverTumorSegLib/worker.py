@@ -2,7 +2,8 @@
 
 One JSON object a line, in UTF-8; on standard output nothing else. Requests have an `id` and say what to `do`:
 
-    segment   volume (file), output (folder, made here), bundle, device, precision, modality, sensitivity
+    segment   volume (file), phases (name: file), output (folder, made here), bundle, device, precision, modality,
+              sensitivity
     open      bundle, device, precision: load the networks ahead
     devices   what can be computed on
     cancel    end what was asked before, as soon as the step under way lets it; has no answer of its own
@@ -25,7 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -53,6 +54,7 @@ class Request:
     precision: str = "auto"
     modality: str | None = None
     sensitivity: float = 1.0
+    phases: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parsed(cls, line: bytes) -> Request:
@@ -70,7 +72,7 @@ class Request:
         number = content.get("id")
         if type(number) is not int:
             raise RequestError(f"request: wanted a whole number as id, got {number!r}")
-        names = [field.name for field in fields(cls)]
+        names = [each.name for each in fields(cls)]
         if unknown := [key for key in content if key not in names]:
             raise RequestError(f"request: wanted the keys {', '.join(names)}, got also {unknown[0]!r}", number)
         if content.get("do") not in _DOES:
@@ -82,6 +84,9 @@ class Request:
                 raise RequestError(f"{key}: wanted a text, got {content[key]!r}", number)
         if type(content.get("sensitivity", 1.0)) not in (int, float):
             raise RequestError(f"sensitivity: wanted a number, got {content['sensitivity']!r}", number)
+        phases = content.get("phases", {})
+        if not isinstance(phases, dict) or not all(isinstance(file, str) and file for file in phases.values()):
+            raise RequestError(f"phases: wanted an object of names and files, got {phases!r}", number)
         if content["do"] == "segment" and not (content.get("volume") and content.get("output")):
             raise RequestError("segment: wanted volume and output, got one of them or none", number)
         return cls(**content)
@@ -215,12 +220,17 @@ class _Worker:
 
         progress(READING, 0.0)
         image = read_volume(Path(request.volume))
+        phases = {name: read_volume(Path(file)) for name, file in request.phases.items()}
         progress(READING, 1.0)
         opened = self._open(request, progress)
         segmenter = self._networks.segmenter()
         with self._made_folder(Path(request.output)) as output:
             segmentation = segmenter(
-                image, modality=request.modality, sensitivity=request.sensitivity, progress=progress
+                image,
+                phases=phases,
+                modality=request.modality,
+                sensitivity=request.sensitivity,
+                progress=progress,
             )
             progress(SAVING, 0.0)
             save_segmentation(segmentation, output, image)

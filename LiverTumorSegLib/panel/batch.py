@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ..segmentation import Segmentation
-    from .client import Job
+    from .client import Job, Phases
     from .process import Timer
 
 _POLL_SECONDS, _POLL_WAIT = 0.05, 0.01
@@ -64,8 +64,8 @@ class Work(Protocol):
     def earlier_result(self, item: Item) -> str:
         """What is there already, in words, or nothing."""
 
-    def read(self, item: Item) -> sitk.Image:
-        """The scan."""
+    def read(self, item: Item) -> tuple[sitk.Image, Phases]:
+        """The scan, and the further phases of its study that are at hand."""
 
     def keep(self, item: Item, segmentation: Segmentation) -> str:
         """Put a result where it belongs, and say in a few words what it is."""
@@ -151,9 +151,10 @@ class Batch:
             return
         self._finish()
 
-    def _segment(self, image: sitk.Image) -> None:
+    def _segment(self, study: tuple[sitk.Image, Phases]) -> None:
         if self._job is not None:
-            self._client.segment(image, self._job, self)
+            image, phases = study
+            self._client.segment(image, self._job, self, phases)
 
     def _do(self, call: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Do what may take a second, and go on with what came of it; errors end the item."""

@@ -9,8 +9,8 @@ from typing import Any
 from ..errors import LiverTumorSegError
 from .batch import Batch, State, Work, tally
 from .batch_sources import FolderWork, SceneWork
-from .client import Job
 from .collaborators import Collaborators, Node
+from .inputs_section import InputsSection
 from .widgets import Choices, fill_table, set_up_table
 
 SCENE, FOLDER = "scene", "folder"
@@ -25,7 +25,7 @@ class BatchSection:
         ui: Any,
         surroundings: Collaborators,
         mrml_scene: Node,
-        job: Callable[[], Job],
+        inputs: InputsSection,
         on_status: Callable[[str, bool], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -35,11 +35,11 @@ class BatchSection:
             ui: the panel's controls.
             surroundings: what it asks of.
             mrml_scene: the application's.
-            job: what to do with a scan.
+            inputs: what to do with a scan.
             on_status: where a line for the user goes, and whether it tells of a failure.
             on_change: told when a scan has begun or ended; `show` is to follow.
         """
-        self._ui, self._at, self._scene, self._job = ui, surroundings, mrml_scene, job
+        self._ui, self._at, self._scene, self._inputs = ui, surroundings, mrml_scene, inputs
         self._say, self._on_change = on_status, on_change
         self.batch = Batch(surroundings.client, surroundings.timer, self._show_table)
         self._parameters: Any = None
@@ -76,7 +76,7 @@ class BatchSection:
             return
         try:
             self._at.installer.ensure()
-            self.batch.start(self._work(), self._job())
+            self.batch.start(self._work(), self._inputs.job())
         except (RuntimeError, LiverTumorSegError) as error:
             self._say(str(error), True)
 
@@ -89,7 +89,7 @@ class BatchSection:
         wanted = self._parameters
         if wanted.batchSource == FOLDER:
             return FolderWork(Path(wanted.batchFolder.strip()), Path(wanted.batchOutput.strip()))
-        return SceneWork(self._scene, wanted.separateLesions)
+        return SceneWork(self._scene, wanted.separateLesions, self._inputs.phases())
 
     def _show_table(self) -> None:
         rows = [(item.name, _state_text(item.state, item.message)) for item in self.batch.items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,22 @@ from ..output import REPORT, check_writable, write_results
 from .batch import Item
 from .collaborators import Node
 from .nodes import made_from, volumes_in
+from .phases import is_phase, matching_volumes
 from .wording import count_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from ..recipe import Phase
     from ..segmentation import Segmentation
+    from .client import Phases
 
 
 class FolderWork:
     """Scan files and DICOM folders inside a folder; results go into a folder for each.
 
-    A scan whose results are there is not done again, so a batch goes on where it stopped.
+    A scan whose results are there is not done again, so a batch goes on where it stopped. Further phases are not looked
+    for: files do not say which belong together.
     """
 
     background = True
@@ -61,9 +66,9 @@ class FolderWork:
         except (OSError, ValueError, KeyError, TypeError):
             return ""  # none, or not whole: it is made anew
 
-    def read(self, item: Item) -> sitk.Image:
+    def read(self, item: Item) -> tuple[sitk.Image, Phases]:
         """See `images.read_image`."""
-        return read_image(item.source)
+        return read_image(item.source), {}
 
     def keep(self, item: Item, segmentation: Segmentation) -> str:
         """Write every result file; see `output.write_results`."""
@@ -79,13 +84,16 @@ class FolderWork:
 
 
 class SceneWork:
-    """The volumes of a scene; each gets a new segmentation, unless it has one of ours."""
+    """The volumes of a scene; each gets a new segmentation, unless it has one of ours.
+
+    Volumes that are further phases of others, by study and name, are looked at with these and not by themselves.
+    """
 
     background = False  # only the main thread may touch a scene
 
-    def __init__(self, mrml_scene: Node, separate_lesions: bool) -> None:
-        """Args: the scene, and whether each lesion becomes a segment."""
-        self._scene, self._separate = mrml_scene, separate_lesions
+    def __init__(self, mrml_scene: Node, separate_lesions: bool, phases: Sequence[Phase] = ()) -> None:
+        """Args: the scene, whether each lesion becomes a segment, and the phases that the networks look at."""
+        self._scene, self._separate, self._phases = mrml_scene, separate_lesions, phases
 
     def items(self) -> list[Item]:
         """In the order of the scene.
@@ -93,7 +101,10 @@ class SceneWork:
         Raises:
             ImageError: there is no volume.
         """
-        found = [Item(node.GetName(), node) for node in volumes_in(self._scene)]
+        volumes = volumes_in(self._scene)
+        mains = [node for node in volumes if not is_phase(node, self._phases)]
+        further = [each for node in mains for each in self._phases_of(node).values()]
+        found = [Item(node.GetName(), node) for node in volumes if node not in further]
         if not found:
             raise ImageError("batch: wanted scans in the scene, got none; load some first")
         return found
@@ -103,9 +114,16 @@ class SceneWork:
         node = made_from(item.source)
         return f"has {node.GetName()} already" if node is not None else ""
 
-    def read(self, item: Item) -> sitk.Image:
-        """See `scene.image_from_volume`."""
-        return scene.image_from_volume(item.source)
+    def read(self, item: Item) -> tuple[sitk.Image, Phases]:
+        """See `scene.image_from_volume`.
+
+        Raises:
+            OutputError: the volume was deleted.
+            ImageError: it, or a phase, is no scan.
+        """
+        _check_is_there(item)
+        phases = {name: scene.image_from_volume(node) for name, node in self._phases_of(item.source).items()}
+        return scene.image_from_volume(item.source), phases
 
     def keep(self, item: Item, segmentation: Segmentation) -> str:
         """Into a new segmentation node.
@@ -113,11 +131,18 @@ class SceneWork:
         Raises:
             OutputError: the volume was deleted.
         """
-        if item.source.GetScene() is None:
-            raise OutputError(f"{item.name}: wanted the scan in the scene, it was deleted")
+        _check_is_there(item)
         node = scene.add_segmentation(item.source)
         scene.write_segmentation(segmentation, node, item.source, separate_lesions=self._separate)
         return _found(segmentation)
+
+    def _phases_of(self, volume_node: Node) -> dict[str, Node]:
+        return matching_volumes(volume_node, self._phases, own_study_only=True)
+
+
+def _check_is_there(item: Item) -> None:
+    if item.source.GetScene() is None:
+        raise OutputError(f"{item.name}: wanted the scan in the scene, it was deleted")
 
 
 def _found(segmentation: Segmentation) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..bundle import CHECKSUMS, import_bundle, list_bundles
 from ..errors import LiverTumorSegError
-from ..recipe import load_recipe
+from ..recipe import Phase, load_recipe
 
 ARCHIVE_PATTERNS = ("*.zip", CHECKSUMS)
 """What a user picks to import a bundle: a zip, or the checksums in the folder of an unpacked one."""
@@ -24,12 +24,14 @@ class BundleCard:
         summary: the first sentence of its card.
         details: the first paragraph, version, intended use and what it was trained on, a line each.
         stages: the names of its cascade's stages.
+        phases: the further scans that its networks look at.
     """
 
     name: str
     summary: str
     details: str
-    stages: tuple[str, ...]
+    stages: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
 
 
 class BundleStore(Protocol):
@@ -65,9 +67,9 @@ class InstalledBundles:
         try:
             metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
             text = (folder / "model_card.md").read_text(encoding="utf-8")
-            stages = tuple(stage.name for stage in load_recipe(folder / "recipe.json").stages)
+            recipe = load_recipe(folder / "recipe.json")
         except (OSError, ValueError) as error:  # ours and those of JSON and UTF-8 are ValueErrors
-            return BundleCard(name, "These networks cannot be read; import them anew.", str(error), ())
+            return BundleCard(name, "These networks cannot be read; import them anew.", str(error))
         paragraph = _first_paragraph(text)
         details = [
             paragraph,
@@ -76,7 +78,8 @@ class InstalledBundles:
             f"Trained on: {metadata.get('data_source', 'unknown')}",
         ]
         first_sentence = paragraph.partition(". ")[0].rstrip(".") + "."
-        return BundleCard(name, first_sentence, "\n".join(filter(None, details)), stages)
+        stages = tuple(stage.name for stage in recipe.stages)
+        return BundleCard(name, first_sentence, "\n".join(filter(None, details)), stages, recipe.phases)
 
     def folder(self, name: str) -> Path:
         """Where it lies.

@@ -40,6 +40,9 @@ _RESULT = "result"
 _REMOVAL_TRIES, _REMOVAL_PAUSE = 20, 0.05
 
 
+Phases = Mapping[str, sitk.Image]
+
+
 @dataclass(frozen=True)
 class Job:
     """What to do with a scan; see `segmenter.segment` for the values."""
@@ -117,13 +120,14 @@ class WorkerClient:
             return "cancelling"
         return "starting" if self._worker is None or self._worker.pid is None else "running"
 
-    def segment(self, image: sitk.Image, job: Job, listener: Listener) -> None:
-        """Begin a run and come back as soon as the scan is written; the listener is told how it goes.
+    def segment(self, image: sitk.Image, job: Job, listener: Listener, phases: Phases | None = None) -> None:
+        """Begin a run and come back as soon as the scans are written; the listener is told how it goes.
 
         Args:
             image: the scan; not to be changed before the run has ended.
             job: what to do.
             listener: `on_failed` may be called before this returns (no room for the scan, no process).
+            phases: further scans of the study, by the names that the bundle's recipe gives them.
 
         Raises:
             RuntimeError: a run is under way.
@@ -141,12 +145,14 @@ class WorkerClient:
             return
         try:
             write_volume(image, folder / SCAN)
+            files = _write_phases(phases or {}, folder)
         except LiverTumorSegError as error:
             self._fail(run, str(error), [])
             return
         request = {
             "do": "segment",
             "volume": str(folder / SCAN),
+            "phases": files,
             "output": str(folder / _RESULT),
             "bundle": job.bundle,
             "device": job.device,
@@ -243,8 +249,9 @@ class WorkerClient:
         elif answer.event == "progress":
             step, share = answer.text("step"), answer.share()
             if step == READING and share == 1.0:
-                with contextlib.suppress(OSError):  # it goes with the folder at the latest
-                    (run.folder / SCAN).unlink()  # no copy of the scan lies about longer than needed
+                for scan in run.folder.glob("*.nrrd"):  # no copy of a scan lies about longer than needed
+                    with contextlib.suppress(OSError):  # it goes with the folder at the latest
+                        scan.unlink()
             run.listener.on_progress(step, share)
         elif answer.event == "log":
             run.listener.on_log(_discreet(answer.text("text"), run.folder))
@@ -307,6 +314,14 @@ class WorkerClient:
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists() and tries:
             self._timer.after(_REMOVAL_PAUSE, lambda: self._remove(folder, tries - 1))
+
+
+def _write_phases(phases: Phases, folder: Path) -> dict[str, str]:
+    """The request's `phases`: files of neutral names, whatever the recipe calls them."""
+    files = {name: folder / f"phase{number}.nrrd" for number, name in enumerate(phases, 1)}
+    for name, file in files.items():
+        write_volume(phases[name], file)
+    return {name: str(file) for name, file in files.items()}
 
 
 def _remove_now(folder: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from .client import Device, Job, Listener
+    from ..correction.clock import Clock as SessionClock
+    from .client import Device, Job, Listener, Phases
     from .process import Timer
 
 Node = Any
@@ -27,7 +29,7 @@ class Client(Protocol):
     def busy(self) -> bool:
         """Whether a run is under way."""
 
-    def segment(self, image: sitk.Image, job: Job, listener: Listener) -> None:
+    def segment(self, image: sitk.Image, job: Job, listener: Listener, phases: Phases | None = None) -> None:
         """Begin a run; the listener is told how it goes."""
 
     def devices(self, on_answer: Callable[[list[Device]], None]) -> None:
@@ -67,6 +69,27 @@ class Messages(Protocol):
         """Open a folder in the system's file browser."""
 
 
+def _deaf(tell: Callable[[bool], None]) -> Callable[[], None]:
+    return lambda: None
+
+
+@dataclass(frozen=True)
+class SessionTools:
+    """What a timed correction asks of the application.
+
+    Attributes:
+        clock: of sessions; None for the computer's.
+        interactors: the vtkRenderWindowInteractors of the views that are open.
+        busy: shows that the program works, inside a block.
+        hear_focus: begins to tell whether the application's windows are in front; what comes back ends it.
+    """
+
+    clock: SessionClock | None = None
+    interactors: Callable[[], Sequence[Any]] = list
+    busy: Callable[[], AbstractContextManager[Any]] = nullcontext
+    hear_focus: Callable[[Callable[[bool], None]], Callable[[], None]] = _deaf
+
+
 @dataclass(frozen=True)
 class Collaborators:
     """Everything outside that the panel works with.
@@ -79,6 +102,8 @@ class Collaborators:
         messages: questions to the user.
         save_for_undo: notes the state of a segmentation node, so that the editor's Undo brings it back.
         centre_3d: turns the 3D views towards what is shown in them.
+        new_selector: makes a `qMRMLNodeComboBox`.
+        sessions: for timed corrections.
     """
 
     client: Client
@@ -88,6 +113,8 @@ class Collaborators:
     messages: Messages
     save_for_undo: Callable[[Node], None]
     centre_3d: Callable[[], None]
+    new_selector: Callable[[], Any]
+    sessions: SessionTools = field(default_factory=SessionTools)
 
 
 class Later:

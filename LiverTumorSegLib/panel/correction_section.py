@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import scene
@@ -15,12 +16,16 @@ class CorrectionSection:
 
     The editor's node is the one that Slicer's own Segment Editor uses, so that both agree. Its widget wants the node
     before the scene, no effect and no shortcuts while another module is open, and nothing of a scene that closes.
+
+    Attributes:
+        on_change: told what voxels change in the segmentation, or None.
     """
 
     def __init__(self, ui: Any, mrml_scene: Node) -> None:
         """Args: the panel's controls, and the application's scene."""
         self._editor, self._scene = ui.segmentEditorWidget, mrml_scene
         self._keeper: scene.LiverKeeper | None = None
+        self.on_change: Callable[[scene.Change], None] | None = None
         self._node: Node | None = None
         self._entered = False
         self._editor.setMRMLSegmentEditorNode(self._editor_node())
@@ -36,7 +41,7 @@ class CorrectionSection:
             self._editor.setSegmentationNode(segmentation_node)
             if segmentation_node is not None:
                 scene.prepare_editor(self._editor_node(), segmentation_node)
-                self._keeper = scene.LiverKeeper(segmentation_node)
+                self._keeper = scene.LiverKeeper(segmentation_node, self._tell)
         if volume_node is not self._editor.sourceVolumeNode():
             self._editor.setSourceVolumeNode(volume_node)
 
@@ -82,6 +87,15 @@ class CorrectionSection:
         self.exit()
         self._stop_keeper()
         self._editor.setSegmentationNode(None)
+
+    @property
+    def editor_node(self) -> Node:
+        """The editor's node, where effect and selected segment are."""
+        return self._editor_node()
+
+    def _tell(self, change: scene.Change) -> None:
+        if self.on_change is not None:
+            self.on_change(change)
 
     def _stop_keeper(self) -> None:
         if self._keeper is not None:

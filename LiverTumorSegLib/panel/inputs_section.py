@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LiverTumorSegError
-from .bundles import ARCHIVE_PATTERNS, BundleStore
+from .bundles import ARCHIVE_PATTERNS, BundleCard, BundleStore
 from .client import Job
 from .collaborators import Collaborators
+from .phases import PhaseChoices
 from .run import Order
 from .widgets import Choices
 from .wording import device_text
 
 if TYPE_CHECKING:
+    from ..recipe import Phase
     from .client import Device
 
 AUTOMATIC, ANY_MODALITY = "auto", "auto"
@@ -23,7 +25,7 @@ _ALWAYS = ((AUTOMATIC, "Automatic"), ("cpu", "Processor (CPU)"))
 
 
 class InputsSection:
-    """Ties the three combo boxes to the parameters, and imports bundles."""
+    """Ties combo boxes and the phases' selectors to the parameters, and imports bundles."""
 
     def __init__(
         self, ui: Any, surroundings: Collaborators, bundles: BundleStore, on_status: Callable[[str], None]
@@ -32,6 +34,8 @@ class InputsSection:
         self._ui, self._at, self._bundles, self._say = ui, surroundings, bundles, on_status
         self._parameters: Any = None
         self._devices_known, self._card_shown = False, ""
+        self._card: BundleCard | None = None
+        self._phases = PhaseChoices(ui, surroundings)
         self._modality = Choices(ui.modalityComboBox, lambda value: self._set("modality", value))
         self._bundle = Choices(ui.bundleComboBox, lambda value: self._set("bundle", value))
         self._device = Choices(ui.deviceComboBox, lambda value: self._set("device", value))
@@ -41,6 +45,7 @@ class InputsSection:
     def attach(self, parameters: Any) -> None:
         """Fill the boxes and show these parameters from now on; None as the scene closes."""
         self._parameters = parameters
+        self._phases.attach(parameters)
         if parameters is not None:
             self._modality.fill(MODALITIES, parameters.modality)
             self._device.fill(_ALWAYS, parameters.device)
@@ -53,6 +58,7 @@ class InputsSection:
         self._device.show(self._parameters.device)
         self._bundle.show(self._parameters.bundle)
         self._show_card()
+        self._phases.show(self.phases())
 
     def ask_for_devices(self) -> None:
         """Have the worker list the devices, once; until it answers there are those that every computer has."""
@@ -63,14 +69,25 @@ class InputsSection:
     def order(self) -> Order:
         """What Apply asks for now; there must be a volume."""
         wanted = self._parameters
-        known = wanted.bundle in self._bundles.names()
         return Order(
             volume=wanted.inputVolume,
             target=wanted.segmentation,
             job=self.job(),
-            stages=self._bundles.card(wanted.bundle).stages if known else (),
+            stages=self._card.stages if self._card is not None else (),
             separate_lesions=wanted.separateLesions,
+            phases=self._phases.chosen(),
         )
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The further phases that the chosen networks look at."""
+        return self._card.phases if self._card is not None else ()
+
+    def lacking(self) -> str:
+        """What must be selected before a run can begin, in words, or nothing."""
+        if self._parameters.inputVolume is None:
+            return "Select a scan first."
+        phase = self._phases.lacking()
+        return f"Select the {phase.lower()} phase first." if phase else ""
 
     def job(self) -> Job:
         """What the worker is to do with a scan."""
@@ -116,9 +133,10 @@ class InputsSection:
             return
         self._card_shown = name
         if name not in self._bundles.names():
+            self._card = None
             self._ui.bundleSummaryLabel.text = "These networks are not on this computer; choose others or import them."
             return
-        card = self._bundles.card(name)
+        self._card = card = self._bundles.card(name)
         self._ui.bundleSummaryLabel.text = card.summary
         self._ui.bundleSummaryLabel.toolTip = card.details
 

@@ -10,7 +10,7 @@ from .collaborators import Node
 from .process import Timer
 
 BLINKS, BLINK_SECONDS = 3, 0.15
-_SCAN = "vtkMRMLScalarVolumeNode"
+_SCAN, _HIERARCHY = "vtkMRMLScalarVolumeNode", "vtkMRMLSubjectHierarchyNode"
 
 
 def volumes_in(mrml_scene: Node) -> list[Node]:
@@ -48,6 +48,13 @@ def made_at_sensitivity(segmentation_node: Node) -> float:
 def from_dicom(volume_node: Node) -> bool:
     """Whether a scan came from DICOM, so that a DICOM segmentation can refer to it."""
     return bool(volume_node.GetAttribute("DICOM.instanceUIDs"))
+
+
+def study_of(volume_node: Node) -> int:
+    """The subject hierarchy's number for the study that a scan lies under, or 0."""
+    hierarchy = volume_node.GetScene().GetFirstNodeByClass(_HIERARCHY)
+    item = hierarchy.GetItemByDataNode(volume_node) if hierarchy is not None else 0
+    return int(hierarchy.GetItemAncestorAtLevel(item, "Study")) if item else 0
 
 
 class Blinker:

@@ -9,12 +9,15 @@ from .batch_section import BatchSection
 from .bundles import BundleStore
 from .collaborators import Collaborators, Node
 from .correction_section import CorrectionSection
+from .desk import Desk
 from .inputs_section import InputsSection
 from .nodes import SegmentWatch, volumes_in
 from .results import Results
 from .results_section import ResultsSection
 from .run import Result, Run
 from .run_section import RunSection
+from .session import Sessions
+from .session_section import SessionSection
 
 _SENSITIVITIES = (0.2, 5.0)
 _ENTERED_SECONDS = 0.5
@@ -25,7 +28,7 @@ class Panel:
 
     Attributes:
         parameters: what the panel remembers, or None while there is no scene to remember it in.
-        run, results, batch: what the sections show.
+        run, results, batch, sessions: what the sections show.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class Panel:
         self.results = Results(at, self.show, self._set_sensitivity)
         self._inputs = InputsSection(ui, at, bundles, self._progress.say)
         self._table = ResultsSection(ui, at, self.results, self._progress.say, export_dicom)
-        self._batch = BatchSection(ui, at, mrml_scene, self._inputs.job, self._progress.say, self._show_run)
+        self._batch = BatchSection(ui, at, mrml_scene, self._inputs, self._progress.say, self._show_run)
         self.batch = self._batch.batch
         self._watch = SegmentWatch(self.results.edited)
+        desk = Desk(mrml_scene, self.results, self._correction, at.sessions, self._put_on_show)
+        self._session = SessionSection(ui, at, desk, self._show_session)
+        self.sessions: Sessions = self._session.sessions
         ui.applyButton.connect("clicked()", self.apply_or_cancel)
 
     def apply_or_cancel(self) -> None:
@@ -69,7 +75,7 @@ class Panel:
     def attach(self, parameters: Any) -> None:
         """Work with these parameters from now on; None lets go of them."""
         self.parameters = parameters
-        for section in (self._inputs, self._table, self._batch):
+        for section in (self._inputs, self._table, self._batch, self._session):
             section.attach(parameters)
         if parameters is not None:
             if parameters.inputVolume is None:
@@ -79,6 +85,8 @@ class Panel:
     def parameters_changed(self) -> None:
         """A control, a loaded scene or a script has changed a parameter."""
         self._inputs.show()
+        if self.parameters.segmentation is not self.results.node:
+            self.sessions.close()
         self.results.show(self.parameters.segmentation)
         self.results.set_sensitivity(self.parameters.sensitivity)
         self.show()
@@ -96,11 +104,14 @@ class Panel:
 
     def node_removed(self, node: Node) -> None:
         """A node is about to leave the scene."""
+        if node in (self.results.node, self.results.volume):
+            self.sessions.close()
         self.run.node_removed(node)
         self.results.node_removed(node)
 
     def scene_closes(self) -> None:
         """Nothing of the scene is touched from now on."""
+        self.sessions.close()
         self.run.cancel("Cancelled: the scene was closed.")
         self._batch.stop()
         self.attach(None)
@@ -114,6 +125,7 @@ class Panel:
 
     def close(self) -> None:
         """The application ends or reads the module anew: no process and no observer is left."""
+        self.sessions.close()
         self._at.client.close()
         self.run.close()
         self._batch.stop()
@@ -132,10 +144,28 @@ class Panel:
 
     def _show_run(self) -> None:
         if self.parameters is not None:
-            has_volume = self.parameters.inputVolume is not None
-            why_not = "A batch is under way." if has_volume else "Select a scan first."
-            self._progress.show(self.run, has_volume and not self.batch.running, why_not)
+            lacking, timed = self._inputs.lacking(), self.sessions.running
+            why_not = lacking or ("A correction is being timed." if timed else "A batch is under way.")
+            self._progress.show(self.run, not (lacking or timed or self.batch.running), why_not)
             self._batch.show()
+            self._show_session()
+
+    def _show_session(self) -> None:
+        """A session belongs to what is on show, so nothing else can be chosen or computed meanwhile."""
+        if self.parameters is None:
+            return
+        timed = self.sessions.running
+        self._session.show(self.run.running or self.batch.running)
+        for control in (self._ui.inputVolumeSelector, self._ui.segmentationSelector):
+            control.enabled = not timed
+        if timed:
+            self._ui.applyButton.enabled = self._ui.batchButton.enabled = False
+
+    def _put_on_show(self, volume: Node, segmentation_node: Node) -> None:
+        """A case of a study, or the labels of a session that is taken up again."""
+        self.parameters.inputVolume = volume
+        self.parameters.segmentation = segmentation_node
+        self._ui.correctionCollapsibleButton.collapsed = False
 
     def _adopt(self, result: Result) -> None:
         self.results.adopt(result)

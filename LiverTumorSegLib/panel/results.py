@@ -14,6 +14,7 @@ from .collaborators import Collaborators, Later, Node
 from .decisions import with_decisions
 from .nodes import Blinker, made_at_sensitivity, volume_of
 from .run import Result
+from .witness import Witness
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -44,6 +45,7 @@ class Results:
         probability: of tumour, in the world, where the networks' output is still known.
         summary: volumes of liver and tumours, where they can be measured.
         note: why there is no table, in one line, or nothing.
+        witness: hears of decisions on lesions.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Results:
         self._measure = Later(surroundings.timer, self.measure)
         self._redraw = Later(surroundings.timer, self._redraw_now)
         self._blinker = Blinker(surroundings.timer)
+        self.witness = Witness()
         self._wanted_sensitivity = 1.0
         self._redraw_seconds = 0.0
         self._writing = False
@@ -140,7 +143,9 @@ class Results:
         row, rejected = self.rows[number], self.rows[number].rejected
         if rejected is not None and self.node is not None:
             self._at.save_for_undo(self.node)
-            self._write(lambda: scene.restore_lesion(self.node, rejected))
+            with self.witness.restoring(row):
+                self._write(lambda: scene.restore_lesion(self.node, rejected))
+        self.witness.accepted(row)
         self.rows[number] = scene.LesionRow(row.lesion, "accepted")
         self.measure()
 
@@ -155,7 +160,8 @@ class Results:
             return
         self._blinker.stop()
         self._at.save_for_undo(self.node)
-        rejected = self._write(lambda: scene.reject_lesion(self.node, self.volume, row.lesion))
+        with self.witness.rejecting(row):
+            rejected = self._write(lambda: scene.reject_lesion(self.node, self.volume, row.lesion))
         self.rows[number] = scene.LesionRow(row.lesion, "rejected", rejected)
         self.measure()
 
@@ -163,6 +169,7 @@ class Results:
         """Centre all slice views on a lesion and make its segment blink."""
         row = self.rows[number]
         if self.node is not None:
+            self.witness.looked_at(row)
             scene.jump_to(self.node.GetScene(), row.lesion.lesion.centroid_ras_mm)
             if row.decision != "rejected":
                 self._blinker.blink(self.node, row.lesion.segment_id)
@@ -187,7 +194,8 @@ class Results:
         self._blinker.stop()
         began = time.perf_counter()
         again = result.segmentation.with_sensitivity(value)
-        self._write(lambda: scene.redraw(again, self.node, self.volume, replace_edited=True))
+        with self.witness.redrawing(value):
+            self._write(lambda: scene.redraw(again, self.node, self.volume, replace_edited=True))
         self._redraw_seconds = time.perf_counter() - began
         self._kept[self.node.GetID()] = replace(result, segmentation=again)
         self.rows = [row for row in self.rows if row.decision != "rejected"]  # they are drawn again

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ class Order:
         job: bundle, device, modality and sensitivity.
         stages: the names of the bundle's stages, for the progress bar.
         separate_lesions: a segment for each lesion.
+        phases: nodes of further scans of the study, by the names that the bundle's recipe gives them.
     """
 
     volume: Node
@@ -52,6 +53,7 @@ class Order:
     job: Job
     stages: tuple[str, ...] = ()
     separate_lesions: bool = False
+    phases: Mapping[str, Node] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,11 @@ class Run:
         try:
             self._at.installer.ensure()
             image = scene.image_from_volume(order.volume)
+            phases = {name: scene.image_from_volume(node) for name, node in order.phases.items()}
         except (RuntimeError, LiverTumorSegError) as error:
             self._end(Phase.FAILED, str(error))
             return
-        self._begin(order, image)
+        self._begin(order, image, phases)
 
     def cancel(self, reason: str = "Cancelled. Nothing was changed.") -> None:
         """End the run under way; its listener hears of it in a moment."""
@@ -170,15 +173,16 @@ class Run:
         """Told by the client: the run was ended as asked."""
         self._end(Phase.CANCELLED, self._reason_to_cancel or "Cancelled.")
 
-    def _begin(self, order: Order, image: sitk.Image) -> None:
+    def _begin(self, order: Order, image: sitk.Image, phases: Mapping[str, sitk.Image]) -> None:
         self._order, self._reason_to_cancel = order, ""
         self._step, self._began, self._number = "open", self._at.clock(), self._number + 1
         self.phase, self.share = Phase.RUNNING, 0.0
-        self._log(f"Networks {order.job.bundle}, device {order.job.device}")
+        used = f", with {', '.join(order.phases)}" if order.phases else ""
+        self._log(f"Networks {order.job.bundle}, device {order.job.device}{used}")
         self._show_step(0.0)
         self._tick(self._number)
         try:
-            self._at.client.segment(image, order.job, self)
+            self._at.client.segment(image, order.job, self, phases)
         except (OSError, LiverTumorSegError) as error:  # no worker can be started, or no room for its files
             self.on_failed(str(error), [])
 

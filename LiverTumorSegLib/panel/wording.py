@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -96,3 +97,32 @@ def device_text(device: Device) -> str:
     if device.free_mb is None or device.total_mb is None:
         return device.name
     return f"{device.name} ({device.free_mb / 1e3:.1f} of {device.total_mb / 1e3:.1f} GB free)"
+
+
+def clock_html(seconds: Mapping[str, float], groups: Mapping[str, float], paused: bool) -> str:
+    """A session's clock as rich text: its kinds of time side by side, and below them what they went to.
+
+    Args:
+        seconds: kind -> so far.
+        groups: segment -> editing and reviewing of it so far.
+        paused: nothing runs on.
+    """
+    colour = "#9aa2ae" if paused else "palette(text)"
+    columns = "".join(
+        f'<td width="33%" align="center"><span style="font-size:large; font-weight:600; color:{colour}">'
+        f"{elapsed_text(value)}</span><br/>{escape(kind)}</td>"
+        for kind, value in seconds.items()
+    )
+    below = " · ".join(f"{escape(group)} {elapsed_text(value)}" for group, value in groups.items())
+    below += " · paused" if paused else ""
+    rows = f'<tr>{columns}</tr><tr><td colspan="3" align="center">{below}</td></tr>'
+    return f'<table width="100%" cellpadding="2">{rows}</table>'
+
+
+def dice_text(dice: Mapping[str, float] | None) -> str:
+    """How far what the reader started from is from the labels now, or nothing."""
+    if dice is None:
+        return ""
+    return "Start against now: " + ", ".join(
+        f"{name} –" if math.isnan(value) else f"{name} {value:.3f}" for name, value in dice.items()
+    )

@@ -9,6 +9,7 @@ Works on any scene, with or without Slicer's windows: `pip install slicer-core` 
 
 from __future__ import annotations
 
+from .application import centre_3d, export_dicom, series_description
 from .cases import add_labels
 from .changes import Change
 from .editing import LiverKeeper, prepare_editor
@@ -36,6 +37,8 @@ __all__ = [
     "add_labels",
     "add_segmentation",
     "add_volume",
+    "centre_3d",
+    "export_dicom",
     "export_segmentation",
     "image_from_volume",
     "is_edited",
@@ -50,6 +53,7 @@ __all__ = [
     "redraw",
     "reject_lesion",
     "restore_lesion",
+    "series_description",
     "sessions_in",
     "summary_of",
     "write_lesion_table",

@@ -159,6 +159,7 @@ def provenance_attributes(segmentation: Segmentation) -> dict[str, str]:
         "BundleSHA256": provenance.bundle_sha256,
         "Recipe": provenance.recipe,
         "Modality": provenance.modality,
+        "Phases": ", ".join(provenance.phases),
         "Device": provenance.device,
         "Engine": provenance.engine,
         "Precision": provenance.precision,

@@ -6,12 +6,16 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from slicer_host.fixtures import slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
+
+if TYPE_CHECKING:
+    from LiverTumorSegLib.recipe import Phase
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -98,6 +102,19 @@ def draw_ellipsoids(
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a bundle whose small networks were never trained: quick, and good for nothing else."""
+    return untrained_bundle(tmp_path_factory.mktemp("bundles"), "tiny")
+
+
+@pytest.fixture(scope="session")
+def phased_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of such a bundle that looks at an arterial phase, too, if there is one."""
+    from LiverTumorSegLib.recipe import Phase
+
+    return untrained_bundle(tmp_path_factory.mktemp("bundles"), "phased", Phase("arterial", ("art", "late arterial")))
+
+
+def untrained_bundle(folder: Path, name: str, *phases: Phase) -> Path:
+    """Write a bundle with random weights, always the same."""
     import torch
 
     from LiverTumorSegLib.networks import build_network
@@ -105,9 +122,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Recipe, Stage
     from LiverTumorSegLib.training.export import export_bundle
 
-    folder = tmp_path_factory.mktemp("bundles")
     scaling = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
-    small = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    small = {"in_channels": 1 + len(phases), "channels": [4, 8], "strides": [2], "num_res_units": 1}
     grids = {"whole": Grid(spacing_mm=10.0, multiple_of=2), "crop": Grid(spacing_mm=6.0, multiple_of=2)}
     stages = tuple(Stage(name, "unet", grid, small, scaling, window=(64, 64, 64)) for name, grid in grids.items())
     weights = []
@@ -115,5 +131,5 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in stages:
         weights.append(folder / f"{stage.name}.safetensors")
         save_weights(build_network(stage.network, stage.arguments), weights[-1], half=False)
-    recipe = Recipe("tiny", "repaired", "test", stages, Crop(margin_mm=10.0))
-    return export_bundle(recipe, weights, folder / "tiny", "nothing", "none").path
+    recipe = Recipe(name, "repaired", "test", stages, Crop(margin_mm=10.0), phases=phases)
+    return export_bundle(recipe, weights, folder / name, "nothing", "none").path

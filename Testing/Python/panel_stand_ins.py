@@ -7,7 +7,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from LiverTumorSegLib.panel.client import Device, Job, Listener
+from LiverTumorSegLib.panel.client import Device, Job, Listener, Phases
 from LiverTumorSegLib.panel.collaborators import Collaborators
 
 
@@ -45,6 +45,7 @@ class SpokenClient:
 
     def __init__(self) -> None:
         self.runs: list[tuple[sitk.Image, Job]] = []
+        self.phases: list[dict[str, sitk.Image]] = []
         self.listener: Listener | None = None
         self.closed = False
         self.known: list[Device] = []
@@ -54,8 +55,9 @@ class SpokenClient:
     def busy(self) -> bool:
         return self.listener is not None
 
-    def segment(self, image: sitk.Image, job: Job, listener: Listener) -> None:
+    def segment(self, image: sitk.Image, job: Job, listener: Listener, phases: Phases | None = None) -> None:
         assert not self.busy
+        self.phases.append(dict(phases or {}))
         self.runs.append((image, job))
         self.listener = listener
 
@@ -113,6 +115,12 @@ class Answers:
         self.shown.append(folder)
 
 
+def _new_selector() -> object:
+    import slicer
+
+    return slicer.qMRMLNodeComboBox()
+
+
 class Surroundings:
     """Everything at once; `collaborators` is what the panel takes."""
 
@@ -129,6 +137,7 @@ class Surroundings:
             messages=self.messages,
             save_for_undo=self._save,
             centre_3d=self._centre,
+            new_selector=_new_selector,
         )
 
     def _centre(self) -> None:

@@ -12,6 +12,7 @@ from LiverTumorSegLib.geometry import (
     Box,
     axes_towards_lps,
     box_of_mask,
+    box_within,
     clipped_box,
     fit_grid,
     resample_to_grid,
@@ -133,3 +134,26 @@ def test_a_negative_margin_never_shrinks_a_box_under_eight_voxels():
 
 def test_a_box_is_cut_to_the_scan_and_never_empty():
     assert clipped_box(np.array([-5, 15, 30]), np.array([3, 40, 50]), scan()) == Box((0, 15, 11), (3, 1, 1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from([AXIAL, LEFT_HANDED, CORONAL, RAS]), st.data())
+def test_a_box_is_itself_on_its_own_grid(direction, data):
+    image = scan(direction=direction)
+    start = [data.draw(st.integers(0, n - 1)) for n in image.GetSize()]
+    size = [data.draw(st.integers(1, n - a)) for n, a in zip(image.GetSize(), start, strict=True)]
+    box = Box(tuple(start), tuple(size))
+    assert box_within(image, box, image) == box
+
+
+def test_a_box_on_another_grid_holds_the_same_place_and_is_none_where_there_is_nothing():
+    image, other = scan((20, 16, 12), (2, 2, 5)), scan((10, 8, 30), (4, 4, 2))
+    # i: voxels 3 and 4 reach from 5 to 9 mm after the first one's centre; on 4 mm that is in voxels 1 (2..6) and 2.
+    # k: voxel 2 reaches from 7.5 to 12.5 mm; on 2 mm that is from voxel 4 (7..9) to voxel 6 (11..13).
+    assert box_within(image, Box((3, 0, 2), (2, 1, 1)), other) == Box((1, 0, 4), (2, 1, 3))
+    # The scan ends 39 mm after its first centre; the other one begins 2 mm before its own.
+    other.SetOrigin((11.0 + 40.9, -7.0, 30.0))
+    assert box_within(image, whole_box(image), other) == Box((0, 0, 0), (1, 8, 30))
+    other.SetOrigin((11.0 + 41.1, -7.0, 30.0))
+    assert box_within(image, whole_box(image), other) is None
+    assert box_within(image, whole_box(image), image[:, :, 11:]) == Box((0, 0, 0), (20, 16, 1))

@@ -11,7 +11,7 @@ import pytest
 
 from LiverTumorSegLib.errors import RecipeError
 from LiverTumorSegLib.networks import NETWORKS, build_network
-from LiverTumorSegLib.recipe import Recipe, load_recipe, recipe_to_json
+from LiverTumorSegLib.recipe import Phase, Recipe, load_recipe, recipe_to_json
 from LiverTumorSegLib.resources import resource_path
 
 RECIPES = sorted(resource_path("Recipes").glob("*.json"))
@@ -122,6 +122,7 @@ def test_the_printed_recipe_says_what_the_paper_prints(pair: str) -> None:
         ({"postprocessing": {"keep_liver_above": 0}}, "keep_liver_above: wanted above 0 up to 1, got 0.0"),
         ({"training": {"patch": []}}, "recipe.training.patch: wanted one for each of 1 stages, got 0"),
         ({"training": {"patch": [[8, 8]]}}, "training.patch[0]: wanted 3 values, got [8, 8]"),
+        ({"training": {"weight_average": 1}}, "training.weight_average: wanted 0 to below 1, got 1.0"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_the_file_and_what_is_allowed(
@@ -174,6 +175,43 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(text: str, tmp_path: 
 def test_a_file_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"nothing\.json: cannot read the recipe"):
         load_recipe(tmp_path / "nothing.json")
+
+
+TWO_CHANNELS = {"stages": [MINIMAL["stages"][0] | {"arguments": {"in_channels": 2}}]}
+
+
+def test_a_recipe_has_no_further_phases_unless_it_says_so(tmp_path: Path) -> None:
+    assert load_recipe(written(tmp_path, MINIMAL)).phases == ()
+    declared = {"phases": [{"name": "arterial", "match": ["art", "late arterial"], "required": True}]}
+    recipe = load_recipe(written(tmp_path, MINIMAL | TWO_CHANNELS | declared))
+    assert recipe.phases == (Phase("arterial", ("art", "late arterial"), True),)
+    copy = tmp_path / "copy.json"
+    copy.write_text(recipe_to_json(recipe), encoding="utf-8")
+    assert load_recipe(copy) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"phases": "arterial"}, "phases: wanted a list, got 'arterial'"),
+        ({"phases": [{"names": "a"}]}, "unknown key 'phases[0].names'; allowed there: name, match, required"),
+        ({"phases": [{"match": ["art"]}]}, "missing key 'phases[0].name'"),
+        ({"phases": [{"name": ""}]}, "phase.name: wanted a plain word, got ''"),
+        ({"phases": [{"name": "a=b"}]}, "phase.name: wanted a plain word, got 'a=b'"),
+        ({"phases": [{"name": "a", "match": ["art", " -"]}]}, "phase.match: wanted words with letters or digits"),
+        ({"phases": [{"name": "a", "required": 1}]}, "phases[0].required: wanted bool, got 1"),
+        ({"phases": [{"name": "a"}, {"name": "A"}]}, "recipe.phases: wanted names that differ, got a, a"),
+        ({"phases": [{"name": "a"}]}, "recipe.stages[0].arguments.in_channels: wanted 2, one for the scan and one for"),
+        (
+            TWO_CHANNELS,
+            "recipe.stages[0].arguments.in_channels: wanted 1, one for the scan and one for each phase, got 2",
+        ),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(tmp_path, MINIMAL | change))
+    assert message in str(caught.value)
 
 
 def test_whole_numbers_are_taken_for_lengths(tmp_path: Path) -> None:

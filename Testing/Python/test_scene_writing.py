@@ -101,6 +101,7 @@ def test_the_node_says_where_the_segmentation_came_from(scan, scene):
         "BundleSHA256": "ab" * 32,
         "Recipe": "r",
         "Modality": "CT",
+        "Phases": "",
         "Device": "cuda:1",
         "Engine": "torch",
         "Precision": "bf16",

@@ -167,8 +167,10 @@ def test_a_bundle_that_was_sealed_anew_is_opened_anew_and_one_that_was_spoilt_is
         (b'{"id": 3, "do": "segment", "volume": "a"}', "wanted volume and output"),
         (b'{"id": 3, "do": "segment", "volume": "a", "output": "b", "modality": "PET"}', "modality: wanted CT, MR"),
         (b'{"id": 3, "do": "segment", "volume": "a", "output": "b", "sensitivity": "1"}', "sensitivity: wanted a numb"),
+        (b'{"id": 3, "do": "segment", "volume": "a", "output": "b", "phases": ["c"]}', "phases: wanted an object of"),
+        (b'{"id": 3, "do": "segment", "volume": "a", "output": "b", "phases": {"c": 1}}', "names and files, got {'c'"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_line_that_is_no_request_is_answered_and_the_worker_goes_on(line, words, one_worker):
     one_worker.ask(line)

@@ -70,6 +70,34 @@ def test_a_ct_whose_values_start_at_zero_comes_back_in_hounsfield_units_and_says
     assert np.array_equal(array(result.labels), array(alone.labels))
 
 
+def test_further_phases_are_seen_as_from_segment_and_their_files_go_with_the_scan_s(
+    desk, phased_bundle, ellipsoid_scan, oblique
+):
+    at, job = desk(), Job(bundle=str(phased_bundle), device="cpu")
+    scan, arterial = ellipsoid_scan(noise_hu=10)[0], ellipsoid_scan((40, 40, 30), (4, 4, 4), oblique)[0]
+    with_phase, without = at.run(scan, job, phases={"arterial": arterial}), at.run(scan, job)
+    alone = segment(scan, phased_bundle, phases={"arterial": arterial}, device="cpu")
+    assert (with_phase.failures, without.failures) == ([], [])
+    (result,), (other,) = with_phase.results, without.results
+    assert result.provenance.phases == alone.provenance.phases == ("arterial",)
+    assert other.provenance.phases == ()
+    assert np.array_equal(result.evidence.tumour, alone.evidence.tumour)
+    assert np.array_equal(array(result.labels), array(alone.labels))
+    assert not np.array_equal(result.evidence.tumour, other.evidence.tumour)
+    assert at.run(scan, job, phases={"venous": arterial}).failures == [("phase: wanted arterial, got 'venous'", [])]
+
+
+def test_further_phases_have_neutral_names_and_are_removed_as_soon_as_they_are_read(
+    desk, phased_bundle, ellipsoid_scan
+):
+    at, ear = desk(with_engine(STUCK)), Ear()
+    scan, _ = ellipsoid_scan()
+    at.client.segment(scan, Job(bundle=str(phased_bundle)), ear, {"arterial": scan})
+    assert [path.name for path in at.files()[1:]] == ["phase1.nrrd", "scan.nrrd"]
+    at.loop.run(reaches(ear, "open"))
+    assert not [path for path in at.files() if path.suffix == ".nrrd"]
+
+
 def test_two_runs_in_a_row_use_one_process_and_the_second_begins_from_the_listener(desk, tiny_job, ellipsoid_scan):
     at, second = desk(), Ear()
     scan, _ = ellipsoid_scan(noise_hu=10)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from LiverTumorSegLib.panel.client import Job, WorkerClient, worker_command
+from LiverTumorSegLib.panel.client import Job, Phases, WorkerClient, worker_command
 from LiverTumorSegLib.panel.process import NOT_STARTED, Lines
 from LiverTumorSegLib.segmentation import Segmentation
 
@@ -209,10 +209,10 @@ class Desk:
         self.started.append(PipedProcess(self.loop))
         return self.started[-1]
 
-    def run(self, image: sitk.Image, job: Job, ear: Ear | None = None) -> Ear:
+    def run(self, image: sitk.Image, job: Job, ear: Ear | None = None, phases: Phases | None = None) -> Ear:
         """Run to the end."""
         ear = ear or Ear()
-        self.client.segment(image, job, ear)
+        self.client.segment(image, job, ear, phases)
         self.loop.run(lambda: ear.ended)
         return ear
 

@@ -12,7 +12,7 @@ class SliceWidget:
     """Stands in for qMRMLSliceWidget: Slicer's own slice logic, its node and its composite node."""
 
     def __init__(self, name: str, application_logic, scene) -> None:
-        self._logic = slicer.vtkMRMLSliceLogic()
+        self._logic, self._interactor = slicer.vtkMRMLSliceLogic(), vtk.vtkGenericRenderWindowInteractor()
         self._logic.SetMRMLApplicationLogic(application_logic)
         self._logic.SetMRMLScene(scene)
         self.renew(name)
@@ -27,13 +27,19 @@ class SliceWidget:
     def sliceLogic(self):
         return self._logic
 
+    def sliceView(self):
+        return self
+
+    def interactor(self):
+        return self._interactor
+
     def mrmlSliceNode(self):
         return self._logic.GetSliceNode()
 
 
 class ThreeDWidget:
     def __init__(self, scene) -> None:
-        self._scene = scene
+        self._scene, self._interactor = scene, vtk.vtkGenericRenderWindowInteractor()
         self.renew()
 
     def renew(self) -> None:
@@ -49,6 +55,9 @@ class ThreeDWidget:
 
     def threeDView(self):
         return self
+
+    def interactor(self):
+        return self._interactor
 
     def resetFocalPoint(self) -> None:
         """Slicer centres the camera on what is shown."""
