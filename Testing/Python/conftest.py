@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from slicer_host.fixtures import slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
+from slicer_host.fixtures import scene, slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
 
 if TYPE_CHECKING:
     from LiverTumorSegLib.recipe import Phase

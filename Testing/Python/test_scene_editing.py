@@ -33,13 +33,10 @@ from slicer_host.nodes import (
     written_as,
 )
 
+pytestmark = pytest.mark.usefixtures("slicer_started")
+
 BEYOND = np.s_[0:2, 4:7, 5:8]  # half of it is outside the liver, which begins at k = 1
 FIRST = np.s_[3:5, 4:7, 5:8]
-
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
 
 
 @pytest.fixture
@@ -50,10 +47,10 @@ def scan() -> sitk.Image:
 class Correction:
     """A result with one segment each (or one for all), an editor and a keeper."""
 
-    def __init__(self, application, labels: np.ndarray, separate: bool = True) -> None:
+    def __init__(self, slicer_started, labels: np.ndarray, separate: bool = True) -> None:
         self.scan, self.scene = oblique_scan(), slicer.vtkMRMLScene()  # nodes do not keep their scene
         self.volume, self.node = written_as(result_of(self.scan, labels), self.scene, separate)
-        self.editor = Editor(application, self.node, self.volume)
+        self.editor = Editor(slicer_started, self.node, self.volume)
         self.keeper = LiverKeeper(self.node)
         self.tumour = "tumour_1" if separate else "tumour"
 
@@ -67,8 +64,8 @@ class Correction:
 
 
 @pytest.fixture(params=[False, True], ids=["one segment", "one each"])
-def correction(request, application, scan):
-    started = Correction(application, three_lesions(scan), request.param)
+def correction(request, slicer_started, scan):
+    started = Correction(slicer_started, three_lesions(scan), request.param)
     yield started
     started.keeper.stop()
 
@@ -165,8 +162,8 @@ def test_a_liver_that_an_effect_replaces_is_where_it_says(correction):
     assert np.array_equal(correction.labels, changed(after, np.s_[6:7, 7:9, 9:11], 1))  # it was in the liver
 
 
-def test_a_tumour_segment_that_is_removed_leaves_liver(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_a_tumour_segment_that_is_removed_leaves_liver(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     before = correction.labels
     correction.editor.remove("tumour_1")
     assert np.array_equal(correction.labels, changed(before, FIRST, 1))
@@ -193,8 +190,8 @@ def test_undo_and_redo_bring_back_what_was_there_and_the_keeper_goes_on(correcti
     assert np.array_equal(correction.labels, changed(before, np.s_[3:4, 4:7, 5:8], 1))
 
 
-def test_only_what_a_stroke_changed_counts_as_edited(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_only_what_a_stroke_changed_counts_as_edited(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     correction.editor.erase("tumour_1", np.s_[3:4, 4:7, 5:8])
     edited, untouched = ("SEMIAUTOMATIC", "inprogress"), ("AUTOMATIC", "notstarted")
     assert [correction.shown_as(each) for each in ("liver", "tumour_1", "tumour_2", "tumour_3")] == [
@@ -205,8 +202,8 @@ def test_only_what_a_stroke_changed_counts_as_edited(application, scan):
     ]
 
 
-def test_a_tumour_that_a_person_adds_is_kept_too(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_a_tumour_that_a_person_adds_is_kept_too(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     before = correction.labels
     segmentation = correction.node.GetSegmentation()
     segmentation.AddEmptySegment("Segment_1", "new tumour")
@@ -230,8 +227,8 @@ def test_other_segments_are_no_business_of_the_keeper(correction):
     assert np.array_equal(correction.labels, changed(before, np.s_[6:8, 3:5, 4:6], 0))
 
 
-def test_tumours_that_overlap_on_layers_of_their_own_leave_no_hole(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_tumours_that_overlap_on_layers_of_their_own_leave_no_hole(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     correction.editor.parameters.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
     before = correction.labels
     correction.editor.paint("tumour_2", np.s_[3:5, 4:6, 4:6])
@@ -262,15 +259,15 @@ def test_rejecting_a_lesion_while_the_keeper_watches_changes_that_lesion_only(co
     assert np.array_equal(correction.labels, changed(before, FIRST, 1))
 
 
-def test_surfaces_follow_what_the_keeper_gives_to_the_liver(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_surfaces_follow_what_the_keeper_gives_to_the_liver(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     before = surface_mm3(correction.node, "liver")
     correction.editor.erase("tumour_1", FIRST)
     assert surface_mm3(correction.node, "liver") > before + 20
 
 
-def test_a_segmentation_without_a_liver_is_left_alone(application, scan):
-    correction = Correction(application, three_lesions(scan))
+def test_a_segmentation_without_a_liver_is_left_alone(slicer_started, scan):
+    correction = Correction(slicer_started, three_lesions(scan))
     correction.node.GetSegmentation().RemoveSegment("liver")
     correction.editor.erase("tumour_1", FIRST)
     assert len(voxels_of(correction.node, "tumour_1")) == 0

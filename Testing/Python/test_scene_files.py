@@ -33,6 +33,7 @@ from LiverTumorSegLib.scene import (
 )
 from slicer_host.nodes import (
     LPS_TO_RAS,
+    QUARTER_TURN,
     expected_places,
     labels_in,
     moved_by,
@@ -48,17 +49,7 @@ from slicer_host.nodes import (
     written_as,
 )
 
-QUARTER_TURN = [[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -30], [0, 0, 0, 1]]
-
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
+pytestmark = pytest.mark.usefixtures("slicer_started")
 
 
 @pytest.fixture
@@ -67,11 +58,11 @@ def scan() -> sitk.Image:
 
 
 @pytest.fixture
-def saved_scene(application):
+def saved_scene(slicer_started):
     """The application's scene, which can be written and read; empty before and after."""
-    application.scene.Clear(0)
-    yield application.scene
-    application.scene.Clear(0)
+    slicer_started.scene.Clear(0)
+    yield slicer_started.scene
+    slicer_started.scene.Clear(0)
 
 
 def decided(node, volume) -> list[LesionRow]:

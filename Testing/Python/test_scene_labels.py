@@ -30,17 +30,9 @@ from slicer_host.nodes import (
     written_as,
 )
 
+pytestmark = pytest.mark.usefixtures("slicer_started")
+
 SPACING = (0.8, 1.5, 2.5)
-
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from LiverTumorSegLib.scene import (
     write_segmentation,
 )
 from slicer_host.nodes import (
+    QUARTER_TURN,
     Editor,
     labels_in,
     moved_by,
@@ -39,17 +40,7 @@ from slicer_host.nodes import (
     written_as,
 )
 
-QUARTER_TURN = [[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -30], [0, 0, 0, 1]]
-
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
+pytestmark = pytest.mark.usefixtures("slicer_started")
 
 
 @pytest.fixture
@@ -93,9 +84,9 @@ def test_lesions_are_measured_as_in_the_result_itself(separate, scan, scene):
     assert [placed.lesion.id for placed in found] == [1, 2, 3]
 
 
-def test_lesions_are_those_of_the_segments_as_a_person_left_them(separate, scan, scene, application):
+def test_lesions_are_those_of_the_segments_as_a_person_left_them(separate, scan, scene, slicer_started):
     volume, node = written_as(result_of(scan, three_lesions(scan)), scene, separate)
-    editor = Editor(application, node, volume)
+    editor = Editor(slicer_started, node, volume)
     mine = "tumour_3" if separate else "tumour"
     editor.paint(mine, np.s_[3:5, 4:7, 8:9])  # touches the first lesion: six voxels more
     assert [placed.lesion.voxels for placed in lesions_in(node, volume)] == [24, 8, 2]
@@ -178,10 +169,10 @@ def test_surfaces_follow_a_rejected_lesion(scan, scene):
     assert surface.GetNumberOfPoints() > 0
 
 
-def test_rejecting_works_after_a_person_has_edited_and_is_undoable(separate, scan, scene, application):
+def test_rejecting_works_after_a_person_has_edited_and_is_undoable(separate, scan, scene, slicer_started):
     labels = three_lesions(scan)
     volume, node = written_as(result_of(scan, labels), scene, separate)
-    editor = Editor(application, node, volume)
+    editor = Editor(slicer_started, node, volume)
     editor.paint("tumour_3" if separate else "tumour", np.s_[3:5, 4:7, 8:9])
     edited = labels_in(node, volume)
     assert editor.logic.SaveStateForUndo()
@@ -211,20 +202,20 @@ def test_a_tumour_on_a_layer_of_its_own_is_rejected_and_restored(scan, scene):
     assert len(voxels_of(node, "liver")) == 560 - 28
 
 
-def test_what_a_person_erased_from_the_liver_meanwhile_is_not_restored(scan, scene, application):
+def test_what_a_person_erased_from_the_liver_meanwhile_is_not_restored(scan, scene, slicer_started):
     labels = three_lesions(scan)
     volume, node = written_as(result_of(scan, labels), scene)
     rejected = reject_lesion(node, volume, lesions_in(node, volume)[0])
-    Editor(application, node, volume).erase("liver", np.s_[3:4, 4:7, 5:8])
+    Editor(slicer_started, node, volume).erase("liver", np.s_[3:4, 4:7, 5:8])
     restore_lesion(node, rejected)
     labels[3, 4:7, 5:8] = 0
     assert np.array_equal(labels_in(node, volume), labels)
 
 
-def test_a_lesion_that_was_changed_since_is_not_rejected(scan, scene, application):
+def test_a_lesion_that_was_changed_since_is_not_rejected(scan, scene, slicer_started):
     volume, node = written_as(result_of(scan, three_lesions(scan)), scene)
     found = lesions_in(node, volume)
-    Editor(application, node, volume).erase("tumour", np.s_[3:4, 4:5, 5:6])
+    Editor(slicer_started, node, volume).erase("tumour", np.s_[3:4, 4:5, 5:6])
     before = labels_in(node, volume)
     with pytest.raises(OutputError, match="wanted lesion 1 where it was found, got other voxels there"):
         reject_lesion(node, volume, found[0])

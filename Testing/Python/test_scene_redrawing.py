@@ -33,15 +33,7 @@ from slicer_host.nodes import (
     written_as,
 )
 
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
+pytestmark = pytest.mark.usefixtures("slicer_started")
 
 
 @pytest.fixture
@@ -78,13 +70,13 @@ def test_a_person_s_work_is_never_overwritten(change: Callable, scan, scene):
 
 @pytest.mark.parametrize("draw", [write_segmentation, redraw])
 def test_a_person_s_work_is_replaced_when_the_caller_says_so_except_segments_of_their_own(
-    draw, scan, scene, application
+    draw, scan, scene, slicer_started
 ):
     volume, node = written(scan, scene)
     segmentation = node.GetSegmentation()
     segmentation.GetSegment("tumour").SetTag("Segmentation.Status", "inprogress")
     segmentation.AddEmptySegment("vessels", "vessels")
-    Editor(application, node, volume).paint("vessels", np.s_[4:5, 5:8, 6:7])  # takes from liver and tumour
+    Editor(slicer_started, node, volume).paint("vessels", np.s_[4:5, 5:8, 6:7])  # takes from liver and tumour
     assert segmentation.GetNumberOfLayers("Binary labelmap") == 1
     new = np.zeros((9, 12, 14), np.uint8)
     new[3:8, 3:9, 4:12] = 1

@@ -17,17 +17,9 @@ from LiverTumorSegLib.errors import ImageError
 from LiverTumorSegLib.scene import add_volume, image_from_volume
 from slicer_host.nodes import LPS_TO_RAS, moved_by, oblique_scan
 
+pytestmark = pytest.mark.usefixtures("slicer_started")
+
 SIZE, SPACING = (14, 12, 9), (0.8, 1.5, 2.5)
-
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
 
 
 @pytest.fixture

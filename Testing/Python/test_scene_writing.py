@@ -36,15 +36,7 @@ from slicer_host.nodes import (
     written_as,
 )
 
-
-@pytest.fixture(autouse=True)
-def application(slicer_started):
-    return slicer_started
-
-
-@pytest.fixture
-def scene():
-    return slicer.vtkMRMLScene()
+pytestmark = pytest.mark.usefixtures("slicer_started")
 
 
 @pytest.fixture

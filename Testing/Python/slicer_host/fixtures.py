@@ -15,6 +15,14 @@ def slicer_started(tmp_path_factory):
 
 
 @pytest.fixture
+def scene(slicer_started):
+    """An empty scene beside the application's own."""
+    import slicer
+
+    return slicer.vtkMRMLScene()
+
+
+@pytest.fixture
 def slicer_app(slicer_started):
     """`slicer.app` with Qt and an empty scene; the test fails where an exception left a slot and nobody took it."""
     from slicer_host.application import reason_without_qt

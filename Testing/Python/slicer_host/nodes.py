@@ -23,6 +23,8 @@ from LiverTumorSegLib.scene import (
 from LiverTumorSegLib.segmentation import Provenance, Segmentation
 
 LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0))
+# About the head-foot axis, and moved.
+QUARTER_TURN = [[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -30], [0, 0, 0, 1]]
 
 
 def layer_of(node, segment_id: str):
