@@ -2,6 +2,7 @@
 
 From Slicer's Python console:
 
+    import LiverTumorSeg
     segmentationNode = LiverTumorSeg.LiverTumorSegLogic().segment(getNode("CT"))
 """
 
@@ -97,7 +98,6 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         VTKObservationMixin.__init__(self)
         self.panel = None
-        self.isOpen = False
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
@@ -118,6 +118,8 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.initializeParameterNode()
+        if self.parent.isEntered:  # read anew while it is open
+            self.panel.enter()
 
     def makeCollaborators(self, saveForUndo):
         """The one place where the panel gets its process, timer, clock, installer and message boxes."""
@@ -141,12 +143,10 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
 
     def enter(self):
-        self.isOpen = True
         self.initializeParameterNode()
         self.panel.enter()
 
     def exit(self):
-        self.isOpen = False
         self.panel.exit()
 
     def cleanup(self):
@@ -170,7 +170,7 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         self.panel.scene_closed()
-        if self.isOpen:
+        if self.parent.isEntered:
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event):
@@ -186,13 +186,14 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self.logic.getParameterNode()
         self.panel.attach(parameters)
         self.guiTag = parameters.connectGui(self.ui)
-        self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        # Not by the mixin, which keeps what it has observed, and what that observes, for as long as the panel lives.
+        self.parametersTag = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
 
     def disconnectParameters(self):
         parameters = self.panel.parameters
         if parameters is not None:
             parameters.disconnectGui(self.guiTag)
-            self.removeObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            parameters.RemoveObserver(self.parametersTag)
             self.panel.attach(None)
 
     def onParametersModified(self, caller, event):
@@ -204,9 +205,16 @@ class Packages:
 
     def __init__(self, requirementsPath: str):
         self.requirementsPath = requirementsPath
+        self.busy = False
 
     def ensure(self):
-        LiverTumorSegLogic.installRequirements(self.requirementsPath)
+        if self.busy:  # the event loop runs meanwhile, and every button with it
+            raise RuntimeError("Python packages are being installed; wait until that is done.")
+        self.busy = True
+        try:
+            LiverTumorSegLogic.installRequirements(self.requirementsPath)
+        finally:
+            self.busy = False
 
 
 class MessageBoxes:
@@ -326,21 +334,11 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
         """Install what is missing, after asking.
 
         Raises:
-            RuntimeError: there is no PyTorch extension, or installing was declined.
+            RuntimeError: there is no PyTorch extension, or installing was declined or failed; one line.
         """
-        # First, as MONAI would bring a build of it that may not suit this computer. It is not imported here: that
-        # takes seconds, and only the worker needs it.
-        if importlib.util.find_spec("torch") is None:
-            try:
-                import PyTorchUtils
-            except ModuleNotFoundError as error:
-                told = "Slicer's PyTorch extension is needed: get it from the Extensions Manager."
-                raise RuntimeError(told) from error
-            if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
-                raise RuntimeError("PyTorch is needed, and installing it was declined.")
-        import slicer.packaging
+        from LiverTumorSegLib.scene import ensure_packages
 
-        slicer.packaging.pip_ensure(slicer.packaging.load_requirements(requirementsPath), requester="LiverTumorSeg")
+        ensure_packages(Path(requirementsPath))
 
 
 class LiverTumorSegTest(ScriptedLoadableModuleTest):
@@ -351,10 +349,15 @@ class LiverTumorSegTest(ScriptedLoadableModuleTest):
 
     def runTest(self):
         self.setUp()
-        with tempfile.TemporaryDirectory() as folder:
-            self.test_from_scan_to_saved_scene(Path(folder))
+        self.test_from_scan_to_saved_scene()
 
-    def test_from_scan_to_saved_scene(self, folder):
+    def test_from_scan_to_saved_scene(self):
+        if importlib.util.find_spec("torch") is None:
+            self.skipTest("needs PyTorch, which the panel installs")
+        with tempfile.TemporaryDirectory() as folder:
+            self.fromScanToSavedScene(Path(folder))
+
+    def fromScanToSavedScene(self, folder):
         from LiverTumorSegLib import scene
         from LiverTumorSegLib.evaluation.metrics import dice
         from LiverTumorSegLib.panel import sample

@@ -8,14 +8,15 @@ from typing import Any
 from .. import scene
 from .collaborators import Node
 
-_EDITOR_TAG, _EDITOR_CLASS = "SegmentEditor", "vtkMRMLSegmentEditorNode"
+_EDITOR_TAG, _EDITOR_CLASS = "LiverTumorSeg", "vtkMRMLSegmentEditorNode"
 
 
 class CorrectionSection:
     """Owns what the embedded `qMRMLSegmentEditorWidget` needs of its module.
 
-    The editor's node is the one that Slicer's own Segment Editor uses, so that both agree. Its widget wants the node
-    before the scene, no effect and no shortcuts while another module is open, and nothing of a scene that closes.
+    The editor's node is not the one of Slicer's own Segment Editor: of two widgets with one node, both act on a stroke,
+    also the one that is not seen, and only the older one can undo it. Our widget wants the node before the scene, no
+    effect and no shortcuts while another module is open, and nothing of a scene that closes.
 
     Attributes:
         on_change: told what voxels change in the segmentation, or None.
@@ -34,7 +35,8 @@ class CorrectionSection:
 
     def show(self, segmentation_node: Node | None, volume_node: Node | None) -> None:
         """Edit this segmentation from now on, or none."""
-        if segmentation_node is not self._node:
+        # A scene that is added to this one brings what its editor had.
+        if segmentation_node is not self._node or self._editor.segmentationNode() is not segmentation_node:
             self._stop_keeper()
             self._node = segmentation_node
             self._editor.setActiveEffect(None)
@@ -87,6 +89,7 @@ class CorrectionSection:
         self.exit()
         self._stop_keeper()
         self._editor.setSegmentationNode(None)
+        self._editor.setMRMLSegmentEditorNode(None)  # a panel that is read anew only hides the widgets that it had
 
     @property
     def editor_node(self) -> Node:

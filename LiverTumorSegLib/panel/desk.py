@@ -52,7 +52,7 @@ class Desk:
     def open_case(self, image: sitk.Image, labels: sitk.Image, name: str, edited: bool) -> None:
         """Show a scan and what its reader starts from, instead of what was there of an earlier case."""
         volume = scene.add_volume(image, self._scene, name)
-        self._put_on_show(volume, scene.add_labels(labels, volume, edited))
+        self._open(volume, scene.add_labels(labels, volume, edited))
 
     def open_labels(self, labels: sitk.Image, volume: Node | None) -> None:
         """Show edited labels on a scan that is loaded.
@@ -62,7 +62,7 @@ class Desk:
         """
         if volume is None:
             raise SessionError("session: wanted the scan that it was begun on, got none; load it first")
-        self._put_on_show(volume, scene.add_labels(labels, volume, edited=True))
+        self._open(volume, scene.add_labels(labels, volume, edited=True))
 
     def watch(self, session: CorrectionSession, on_error: Callable[[str], None]) -> None:
         """Tell a session all that its reader does, until `leave`."""
@@ -85,6 +85,10 @@ class Desk:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+
+    def _open(self, volume: Node, segmentation_node: Node) -> None:
+        scene.show_alone(volume, segmentation_node)
+        self._put_on_show(volume, segmentation_node)
 
     def note(self, document: Mapping[str, Any]) -> None:
         """Keep a finished session in the scene."""

@@ -165,6 +165,7 @@ class Panel:
         """A case of a study, or the labels of a session that is taken up again."""
         self.parameters.inputVolume = volume
         self.parameters.segmentation = segmentation_node
+        self._at.centre_3d()
         self._ui.correctionCollapsibleButton.collapsed = False
 
     def _adopt(self, result: Result) -> None:

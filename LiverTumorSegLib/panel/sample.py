@@ -43,7 +43,9 @@ def checksum_of(scan: Path) -> str:
 
 
 def add_to(mrml_scene: Node) -> Node:
-    """Draw the scan into a new volume node."""
+    """Draw the scan into a new volume node, and show it."""
     with tempfile.TemporaryDirectory(prefix="livertumorseg-") as folder:
         scan, _ = draw(Path(folder))
-        return scene.add_volume(sitk.ReadImage(str(scan)), mrml_scene, NAME)
+        node = scene.add_volume(sitk.ReadImage(str(scan)), mrml_scene, NAME)
+    scene.show_scan(node)
+    return node

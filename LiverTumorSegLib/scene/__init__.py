@@ -9,12 +9,13 @@ Works on any scene, with or without Slicer's windows: `pip install slicer-core` 
 
 from __future__ import annotations
 
-from .application import centre_3d, export_dicom, series_description
+from .application import centre_3d, export_dicom, series_description, show_alone, show_scan
 from .cases import add_labels
 from .changes import Change
 from .editing import LiverKeeper, prepare_editor
 from .export import FORMATS, export_segmentation
 from .lesions import PlacedLesion, Rejected, Summary, lesions_in, reject_lesion, restore_lesion, summary_of
+from .packages import ensure_packages
 from .segments import ATTRIBUTE_PREFIX, is_edited
 from .sessions import note_session, sessions_in
 from .tables import LesionRow, lesion_table_of, read_lesion_table, write_lesion_table
@@ -38,6 +39,7 @@ __all__ = [
     "add_segmentation",
     "add_volume",
     "centre_3d",
+    "ensure_packages",
     "export_dicom",
     "export_segmentation",
     "image_from_volume",
@@ -55,6 +57,8 @@ __all__ = [
     "restore_lesion",
     "series_description",
     "sessions_in",
+    "show_alone",
+    "show_scan",
     "summary_of",
     "write_lesion_table",
     "write_segmentation",

@@ -13,6 +13,21 @@ def centre_3d() -> None:
         slicer.app.layoutManager().resetThreeDViews()
 
 
+def show_scan(volume_node: Any) -> None:
+    """Show a scan in all slice views, which are fitted to it; by itself, Slicer shows only what its readers load."""
+    if volume_node.GetScene() is getattr(slicer, "mrmlScene", None):
+        slicer.util.setSliceViewerLayers(background=volume_node, foreground=None, label=None, fit=True)
+
+
+def show_alone(volume_node: Any, segmentation_node: Any) -> None:
+    """Show a scan, and of all segmentations of its scene this one."""
+    show_scan(volume_node)
+    mrml_scene, kind = volume_node.GetScene(), "vtkMRMLSegmentationNode"
+    for number in range(mrml_scene.GetNumberOfNodesByClass(kind)):
+        each = mrml_scene.GetNthNodeByClass(number, kind)
+        each.SetDisplayVisibility(each is segmentation_node)
+
+
 def series_description(volume_node: Any) -> str:
     """What DICOM says of the series that a volume came from, or nothing; the volume may have another name by now."""
     uids = (volume_node.GetAttribute("DICOM.instanceUIDs") or "").split()

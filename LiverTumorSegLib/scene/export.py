@@ -17,7 +17,7 @@ import vtk
 
 from ..errors import OutputError
 from ..lesions import Lesion
-from ..output import lesion_columns
+from ..output import lesion_columns, write_nifti
 from .lesions import lesions_in
 from .segments import SURFACE
 from .voxels import labels_from_segmentation
@@ -61,7 +61,7 @@ def export_segmentation(
     stem = _safe(segmentation_node.GetName())
     writers: dict[str, Callable[[Path], None]] = {
         "seg.nrrd": lambda aside: _write_segments(segmentation_node, aside / f"{stem}.seg.nrrd"),
-        "nii.gz": lambda aside: sitk.WriteImage(labels, str(aside / f"{stem}.nii.gz"), useCompression=True),
+        "nii.gz": lambda aside: write_nifti(labels, aside / f"{stem}.nii.gz"),
         "stl": lambda aside: _write_surfaces(segmentation_node, aside, "STL"),
         "obj": lambda aside: _write_surfaces(segmentation_node, aside, "OBJ"),
         "csv": lambda aside: _write_lesions(
@@ -143,11 +143,16 @@ def _write_surfaces(segmentation_node: Any, folder: Path, kind: str) -> None:
         done = _Logic.ExportSegmentsClosedSurfaceRepresentationToFiles(
             str(folder), segmentation_node, None, kind, True, 1.0, False
         )
+        surfaces = [segmentation.GetSegment(each).GetRepresentation(SURFACE) for each in segmentation.GetSegmentIDs()]
+        wanted = sum(bool(surface and surface.GetNumberOfPoints()) for surface in surfaces)
     finally:
         if not had_surfaces:
             segmentation_node.RemoveClosedSurfaceRepresentation()
-    if not done or not any(folder.glob(f"*.{kind.lower()}")):
+    got = len(list(folder.glob(f"*.{kind.lower()}")))
+    if not done or not got:
         raise OSError(f"no {kind} file was written")
+    if kind == "STL" and got < wanted:  # Slicer says nothing of those that it left out or wrote over
+        raise OSError(f"{got} of {wanted} STL files: two segments have one name, or one that no file may have")
 
 
 def _write_lesions(lesions: Sequence[Lesion], path: Path) -> None:

@@ -174,7 +174,8 @@ def _check(segmentation: Segmentation, segmentation_node: Any, volume_node: Any,
     if scene is None or segmentation_node.GetScene() is not scene:
         names = f"{segmentation_node.GetName()}, {name}"
         raise OutputError(f"{names}: wanted nodes of one scene, got one that was deleted or is elsewhere")
-    wanted, got = volume_node.GetImageData().GetDimensions(), segmentation.labels.GetSize()
+    voxels, got = volume_node.GetImageData(), segmentation.labels.GetSize()
+    wanted = voxels.GetDimensions() if voxels else (0, 0, 0)
     if wanted != got:
         raise OutputError(f"{name}: wanted labels of {wanted} voxels, got {got}")
     if not same_place(segmentation.labels, volume_node):

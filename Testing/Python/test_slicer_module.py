@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import io
 import re
 import subprocess
 import sys
+import unittest
 import warnings
 import xml.etree.ElementTree
 from pathlib import Path
@@ -250,11 +252,27 @@ def write_ellipsoids(folder: Path, ellipsoid_scan) -> tuple[Path, Path]:
 
 
 @pytest.mark.filterwarnings("ignore:the sample scan drawn on this computer differs")
-def test_the_self_test_passes(module, slicer_app):
+def test_the_self_test_passes_under_ctest(module, slicer_app):
     slicer_app.scene.AddNewNodeByClass("vtkMRMLTextNode", "left over")
-    module.LiverTumorSegTest().runTest()
+    result, told = as_ctest_does(module)
+    assert "test_from_scan_to_saved_scene" in told
+    assert (result.skipped, result.wasSuccessful()) == ([], True), told
     assert slicer_app.scene.GetFirstNodeByName("left over") is None
     assert slicer_app.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def test_the_self_test_is_skipped_where_there_is_no_torch(module, slicer_app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result, told = as_ctest_does(module)
+    assert [why for _, why in result.skipped] == ["needs PyTorch, which the panel installs"], told
+    assert result.wasSuccessful()
+
+
+def as_ctest_does(module) -> tuple[unittest.TestResult, str]:
+    """What `slicer.testing.runUnitTest` makes of a module, and what it says."""
+    told = io.StringIO()
+    suite = unittest.TestLoader().loadTestsFromModule(module)
+    return unittest.TextTestRunner(told, verbosity=2).run(suite), told.getvalue()
 
 
 def test_the_self_test_fails_with_a_wrong_answer(module, slicer_app, monkeypatch, ellipsoid_scan):

@@ -16,7 +16,7 @@ class ModulePanel(qMRMLWidget):
 
     def __init__(self, module) -> None:
         super().__init__()
-        self._module = module
+        self._module, self.isEntered = module, False
         self._instance = None
         QVBoxLayout(self)
         self.setAttribute(Qt.WA_DontShowOnScreen)
@@ -34,10 +34,12 @@ class ModulePanel(qMRMLWidget):
 
     def enter(self) -> None:
         """The user opens the module."""
+        self.isEntered = True
         if hasattr(self._instance, "enter"):
             self._instance.enter()
 
     def exit(self) -> None:
         """The user goes to another module."""
+        self.isEntered = False
         if hasattr(self._instance, "exit"):
             self._instance.exit()

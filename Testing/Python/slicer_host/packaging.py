@@ -88,6 +88,8 @@ def publish(packages: Packages) -> None:
             packages.asked.append(("PyTorchUtils", (f"torch{torchVersionRequirement or ''}",)))
             if packages.declined:
                 return None
+            if packages.failure is not None:
+                raise packages.failure
             packages.torch = True
             return types.SimpleNamespace(__name__="torch")
 

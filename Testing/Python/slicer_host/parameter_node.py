@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
 
 import slicer
 import vtk
@@ -16,8 +17,8 @@ PROPERTY = "SlicerParameterName"
 
 def _attribute(parameter: Parameter) -> property:
     return property(
-        lambda self: parameter.read(self.parameterNode),
-        lambda self, value: parameter.write(self.parameterNode, value),
+        lambda self: self.getValue(parameter.name),
+        lambda self, value: self.setValue(parameter.name, value),
     )
 
 
@@ -35,6 +36,16 @@ class Wrapped:
         for parameter in self.allParameters.values():
             if not parameterNode.HasParameter(parameter.name):
                 parameter.write(parameterNode, parameter.default)
+        # As in Slicer, values are kept until the node says that it was modified; the observer does not keep this alive.
+        self._values = {name: each.read(parameterNode) for name, each in self.allParameters.items()}
+        me = weakref.ref(self)
+        self._tag = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: me()._read_all())
+
+    def __del__(self) -> None:
+        self.RemoveObserver(self._tag)
+
+    def _read_all(self) -> None:
+        self._values = {name: each.read(self.parameterNode) for name, each in self.allParameters.items()}
 
     def default(self, name: str):
         return parameter_types.Default(self._parameter(name).default)
@@ -43,10 +54,13 @@ class Wrapped:
         return self._parameter(name).annotated
 
     def getValue(self, name: str):
-        return self._parameter(name).read(self.parameterNode)
+        return self._values[self._parameter(name).name]
 
     def setValue(self, name: str, value) -> None:
-        self._parameter(name).write(self.parameterNode, value)
+        parameter = self._parameter(name)
+        with slicer.util.NodeModify(self.parameterNode):
+            parameter.write(self.parameterNode, value)
+            self._values[name] = parameter.read(self.parameterNode)
 
     def _parameter(self, name: str) -> Parameter:
         if name not in self.allParameters:
@@ -134,7 +148,7 @@ def _wrapped(kind: type) -> type:
         setattr(kind, name, _attribute(parameter))
     for name, each in added.items():
         setattr(kind, name, each)
-    kind.__init__ = Wrapped.__init__
+    kind.__init__, kind.__del__ = Wrapped.__init__, Wrapped.__del__
     kind.allParameters = parameters
     return kind
 
