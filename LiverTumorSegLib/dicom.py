@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from .dicom_stack import SliceHeader, Stack, read_stack, stack_slices
 from .errors import ImageError, SeriesChoiceError, warn
+from .itk_reader import itk_name
 
 SCAN_MODALITIES = ("CT", "MR", "OT", "")
 FEWEST_SLICES = 3
@@ -157,7 +158,7 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
 def _open_header(path: Path) -> sitk.ImageFileReader | None:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError:  # the only type SimpleITK raises

@@ -77,6 +77,11 @@ def recorded_warnings() -> Iterator[list[str]]:
         yield texts
 
 
+def is_unicode(text: object) -> bool:
+    """Whether a text, or a path, can be written down; bytes of a name that mean nothing here are lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(text))
+
+
 _listeners: list[Callable[[str], None]] = []
 
 

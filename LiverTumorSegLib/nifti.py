@@ -17,10 +17,12 @@ from typing import BinaryIO
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError
-from .itk_reader import quiet_itk, read_file
+from .errors import ImageError, warn
+from .itk_reader import itk_name, quiet_itk, read_file
 
 EXTENSIONS = (".nii", ".nii.gz")
+_FIRST_VOXEL = 352  # in a file that holds header and voxels
+_DEFLATE_RATIO = 1032  # no more can be packed into a byte (zlib, Technical Details)
 _SLAB = 8  # slices that are unpacked at a time
 _VOXELS = {
     sitk.sitkInt8: "i1",
@@ -44,12 +46,11 @@ def read_nifti(path: Path) -> sitk.Image:
         The image in LPS, of any type and dimension; its metadata need not be kept.
 
     Raises:
-        ImageError: it cannot be read or is incomplete, a spacing is zero or not finite, or the axes are sheared.
+        ImageError: it cannot be read or is incomplete, a spacing is not above zero, or the axes are sheared.
     """
     header = _read_header(path)
-    if header and not all(math.isfinite(step) and step != 0 for step in header.spacing):
-        got = "×".join(f"{step:g}" for step in header.spacing)
-        raise ImageError(f"wanted a spacing above zero, got {got} in {path.name}")
+    if header:
+        _check_header(path, header)
     image = _read_packed(path, header) if header else None
     if image is not None:
         return image
@@ -69,6 +70,7 @@ class _Header:
     """What the header says of itself and of the voxels."""
 
     spacing: tuple[float, ...]
+    offset: float  # where the voxels start
     start: bytes  # all before the voxels
     voxel_bytes: int
     sform: np.ndarray | None  # (3, 3), RAS
@@ -76,18 +78,23 @@ class _Header:
 
 
 def _read_header(path: Path) -> _Header | None:
-    """Read the header of NIfTI-1 (nifti1.h of the NIfTI DFWG, 2003); None for NIfTI-2 or what is no NIfTI."""
+    """Read the header of NIfTI-1 (nifti1.h of the NIfTI DFWG, 2003); None for what is none.
+
+    Raises:
+        ImageError: it is NIfTI-2, which ITK does not read.
+    """
     try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else open(path, "rb") as file:
+        with gzip.open(path) if _is_packed(path) else open(path, "rb") as file:
             start = file.read(348)
+            if start[:4] in (struct.pack(order + "i", 540) for order in "<>"):
+                raise ImageError(f"wanted NIfTI-1, got NIfTI-2 in {path.name}")
             order = next((order for order in "<>" if start[:4] == struct.pack(order + "i", 348)), None)
             if order is None or len(start) < 348:
                 return None
-            offset = int(struct.unpack_from(order + "f", start, 108)[0])
-            start += file.read(max(0, offset - 348))
-    except (OSError, EOFError, zlib.error, ValueError, OverflowError):
+            offset = struct.unpack_from(order + "f", start, 108)[0]
+            if 348 <= offset < 1 << 31:
+                start += file.read(int(offset) - 348)
+    except (OSError, EOFError, zlib.error):
         return None  # ITK, which reads it next, says what is wrong
     dimensions, *sizes = struct.unpack_from(order + "8h", start, 40)
     voxels = math.prod(sizes[: max(0, min(dimensions, 7))])
@@ -96,7 +103,30 @@ def _read_header(path: Path) -> _Header | None:
     spacing = struct.unpack_from(order + "3f", start, 80)
     slope, intercept = struct.unpack_from(order + "2f", start, 112)
     plain = order == "<>"[sys.byteorder == "big"] and slope in (0, 1) and intercept == 0
-    return _Header(spacing, start, voxels * struct.unpack_from(order + "h", start, 72)[0] // 8, sform, plain)
+    return _Header(spacing, offset, start, voxels * struct.unpack_from(order + "h", start, 72)[0] // 8, sform, plain)
+
+
+def _check_header(path: Path, header: _Header) -> None:
+    """Raise at what ITK would read wrongly, and before it asks for memory for more voxels than the file can hold."""
+    if not all(math.isfinite(step) and step > 0 for step in header.spacing):  # ITK mirrors at a negative one
+        got = "×".join(f"{step:g}" for step in header.spacing)
+        raise ImageError(f"wanted a spacing above zero, got {got} in {path.name}")
+    if header.start[344:348] == b"n+1\0" and not _FIRST_VOXEL <= header.offset < 1 << 31:
+        got = f"{header.offset:g} in {path.name}"
+        raise ImageError(f"wanted voxels from byte {_FIRST_VOXEL} on, got the offset {got}")
+    size, wanted = path.stat().st_size, len(header.start) + header.voxel_bytes
+    if wanted > size * (_DEFLATE_RATIO if _is_packed(path) else 1):
+        raise ImageError(f"wanted a complete scan, got {path.name}: cut short, {size} bytes for {wanted}")
+    if header.sform is not None:
+        steps = np.linalg.norm(header.sform, axis=0)
+        if not np.allclose(steps, header.spacing, rtol=0.01):
+            got, other = ("×".join(f"{step:.4g}" for step in each) for each in (header.spacing, steps))
+            warn(f"the header's pixdim says voxels of {got} mm, its sform {other} mm; pixdim is taken")
+
+
+def _is_packed(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _read_packed(path: Path, header: _Header) -> sitk.Image | None:
@@ -111,7 +141,7 @@ def _read_packed(path: Path, header: _Header) -> sitk.Image | None:
     except ImportError:
         return None
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         with quiet_itk():
             reader.ReadImageInformation()
@@ -163,19 +193,16 @@ def _check_complete(path: Path, header: _Header, image: sitk.Image) -> None:
     which takes a tenth of the time of unpacking the file again. That is done only where the two differ, as they
     also do when the voxels are of another byte order or were rescaled, or when something follows them.
     """
-    wanted = len(header.start) + header.voxel_bytes
+    if not _is_packed(path):
+        return  # its size was compared before
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
         file.seek(-8, os.SEEK_END)
         checksum = struct.unpack("<I", file.read(8)[:4])[0]
-    if packed:
-        crc32 = fastest_zlib().crc32
-        voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
-        if crc32(voxels.reshape(-1).view(np.uint8), crc32(header.start)) == checksum:
-            return
-        got = _unpacked_bytes(path)
-    else:
-        got = path.stat().st_size
+    crc32 = fastest_zlib().crc32
+    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
+    if crc32(voxels.reshape(-1).view(np.uint8), crc32(header.start)) == checksum:
+        return
+    got, wanted = _unpacked_bytes(path), len(header.start) + header.voxel_bytes
     if got < wanted:
         found = "damaged or cut short" if got < 0 else f"cut short, {got} of {wanted} bytes"
         raise ImageError(f"wanted a complete scan, got {path.name}: {found}")

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import OutputError, warn
+from .errors import OutputError, is_unicode, warn
 from .lesions import Lesion
 from .nifti import fastest_zlib
 from .segmentation import SEGMENTS, Segmentation, SegmentStyle
@@ -47,10 +47,12 @@ def check_writable(directory: Path) -> None:
     """Make sure, before the long work, that results can be written; nothing is left behind or created.
 
     Raises:
-        OutputError: the folder, or the nearest one above it that exists, is a file or may not be written to, or
-            a folder stands where a file is to go.
+        OutputError: the folder, or the nearest one above it that exists, is a file or may not be written to, a folder
+            stands where a file is to go, or its name is no valid Unicode.
     """
     directory = Path(directory)
+    if not is_unicode(directory.absolute()):
+        raise OutputError(f"wanted a folder with a name in valid Unicode, got {str(directory)!a}")
     existing = directory.absolute()
     try:
         while not existing.exists() and existing != existing.parent:
@@ -86,12 +88,12 @@ def write_results(segmentation: Segmentation, directory: Path, html: bool = True
     directory = Path(directory)
     check_writable(directory)
     try:
-        with _aside(directory) as aside:
-            fresh, earlier = aside / "fresh", aside / "earlier"
+        with aside(directory) as folder:
+            fresh, earlier = folder / "fresh", folder / "earlier"
             fresh.mkdir()
             earlier.mkdir()
             _write_all(segmentation, fresh, html)
-            return _publish(fresh, earlier, directory)
+            return publish(fresh, earlier, directory)
     except OSError as error:
         raise OutputError(f"{directory}: wanted to write the results, got: {_reason(error)}") from error
 
@@ -127,6 +129,21 @@ def write_seg_nrrd(
         "\nencoding: raw\n", "\nencoding: gzip\n"
     )
     _write_compressed(labels, path, plain=header.encode("utf-8"))
+
+
+def write_nifti(image: sitk.Image, path: Path) -> None:
+    """Write a label map or a scan as NIfTI; its metadata, which may name a patient, is left out.
+
+    Args:
+        image: 3D, one number a voxel.
+        path: ends in `.nii.gz`.
+
+    Raises:
+        OutputError: the file cannot be written; ITK's own writer says nothing when the disk is full.
+    """
+    header = bytearray(_itk_header(image, ".nii", {}))
+    struct.pack_into("<3h", header, _NIFTI_SIZES, *image.GetSize())
+    _write_compressed(image, path, packed=bytes(header))
 
 
 def lesion_columns(lesion: Lesion) -> dict[str, str | int | float | None]:
@@ -165,7 +182,7 @@ def report_json(segmentation: Segmentation) -> str:
 
 
 @contextmanager
-def _aside(directory: Path) -> Iterator[Path]:
+def aside(directory: Path) -> Iterator[Path]:
     """A private folder inside `directory`, gone afterwards; `directory` too if it was made for nothing."""
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     folder = None
@@ -187,7 +204,7 @@ def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
     algorithm = segmentation.provenance.algorithm
     labels, lesions = segmentation.labels, segmentation.lesions
     _write_table(lesions, folder / TABLE)
-    _write_nifti(labels, folder / NIFTI)
+    write_nifti(labels, folder / NIFTI)
     write_seg_nrrd(labels, folder / SEG_NRRD, SEGMENTS, algorithm)
     if html:
         _write_page(segmentation, folder / PAGE)
@@ -212,18 +229,28 @@ def _write_page(segmentation: Segmentation, path: Path) -> None:
     write_html(segmentation, path)
 
 
-def _publish(fresh: Path, earlier: Path, directory: Path) -> list[Path]:
-    """Swap the earlier files for the fresh ones; on any failure swap back."""
-    names = [name for name in FILES if (fresh / name).exists()]
+def publish(fresh: Path, earlier: Path, directory: Path, files: Sequence[str] = FILES) -> list[Path]:
+    """Swap the earlier files for the fresh ones; on any failure swap back.
+
+    Args:
+        fresh: where the new files are.
+        earlier: where those that they replace go.
+        directory: where they are to be, on the same disk.
+        files: all that belong together; one that is not among the fresh ones is taken away.
+
+    Returns:
+        The new files in their place, in the order of `files`.
+    """
+    names = [name for name in files if (fresh / name).exists()]
     try:
-        for name in FILES:
+        for name in files:
             if (directory / name).exists():
                 os.replace(directory / name, earlier / name)
             if name in names:
                 os.replace(fresh / name, directory / name)
     except BaseException:
         # Asks the disk, not a list: an interrupt may fall between a move and the note of it.
-        for name in FILES:
+        for name in files:
             if name in names and not (fresh / name).exists():
                 os.replace(directory / name, fresh / name)
             if (earlier / name).exists():
@@ -271,25 +298,18 @@ def _check_type(labels: sitk.Image) -> None:
         raise ValueError(f"labels: wanted 8-bit unsigned integers, got {labels.GetPixelIDTypeAsString()}")
 
 
-def _write_nifti(labels: sitk.Image, path: Path) -> None:
-    _check_type(labels)
-    header = bytearray(_itk_header(labels, ".nii", {}))
-    struct.pack_into("<3h", header, _NIFTI_SIZES, *labels.GetSize())
-    _write_compressed(labels, path, packed=bytes(header))
-
-
-def _itk_header(labels: sitk.Image, kind: str, fields: Mapping[str, str]) -> bytes:
-    """What ITK writes before the voxels of a label map, but for the sizes: those are 1, 1 and 1.
+def _itk_header(image: sitk.Image, kind: str, fields: Mapping[str, str]) -> bytes:
+    """What ITK writes before the voxels of an image, but for the sizes: those are 1, 1 and 1.
 
     Args:
-        labels: for the geometry alone; its metadata, which may name a patient, is left out.
+        image: for geometry and type alone; its metadata, which may name a patient, is left out.
         kind: ".nii" or ".nrrd".
         fields: metadata to write.
     """
-    single = sitk.Image(1, 1, 1, sitk.sitkUInt8)
-    single.SetSpacing(labels.GetSpacing())
-    single.SetOrigin(labels.GetOrigin())
-    single.SetDirection(labels.GetDirection())
+    single = sitk.Image(1, 1, 1, image.GetPixelID())
+    single.SetSpacing(image.GetSpacing())
+    single.SetOrigin(image.GetOrigin())
+    single.SetDirection(image.GetDirection())
     for key, value in fields.items():
         single.SetMetaData(key, value)
     with tempfile.TemporaryDirectory(prefix="LiverTumorSeg-") as folder:
@@ -299,16 +319,13 @@ def _itk_header(labels: sitk.Image, kind: str, fields: Mapping[str, str]) -> byt
         except RuntimeError as error:  # the only type SimpleITK raises
             detail = " ".join(str(error).split())[-160:]
             raise OutputError(f"{folder}: wanted to write there, got (is the disk full?): ...{detail}") from error
-        return path.read_bytes()[:-1]
+        return path.read_bytes()[: -image.GetSizeOfPixelComponent()]
 
 
-def _write_compressed(labels: sitk.Image, path: Path, plain: bytes = b"", packed: bytes = b"") -> None:
-    """Write a header as it is; then, in gzip, another one and the labels' voxels.
-
-    ITK's own compression takes ten times as long, and its NIfTI writer says nothing when the disk is full.
-    """
+def _write_compressed(image: sitk.Image, path: Path, plain: bytes = b"", packed: bytes = b"") -> None:
+    """Write a header as it is; then, in gzip, another one and the voxels: ITK's own way takes ten times as long."""
     packer = fastest_zlib().compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(labels))
+    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
     try:
         with path.open("wb") as file:
             file.write(plain)
@@ -316,7 +333,7 @@ def _write_compressed(labels: sitk.Image, path: Path, plain: bytes = b"", packed
                 file.write(packer.compress(piece))
             file.write(packer.flush())
     except OSError as error:
-        raise OutputError(f"{path}: wanted to write the labels, got: {_reason(error)}") from error
+        raise OutputError(f"{path}: wanted to write the voxels, got: {_reason(error)}") from error
 
 
 def _reason(error: OSError) -> str:

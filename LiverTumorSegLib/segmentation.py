@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -161,5 +162,5 @@ def check_sensitivity(factor: float) -> None:
     Raises:
         LiverTumorSegError: not a finite number above 0.
     """
-    if not 0.0 < factor < float("inf"):
+    if not 0.0 < factor <= sys.float_info.max:  # a whole number of any length, too
         raise LiverTumorSegError(f"sensitivity: wanted a finite factor above 0, got {factor}")

@@ -256,6 +256,8 @@ class _Worker:
             output.mkdir(mode=0o700)
         except OSError as error:
             raise OutputError(f"output: wanted a folder to make, got: {error.strerror}") from error
+        except ValueError:  # a null byte, or letters that no file system takes
+            raise OutputError("output: wanted the name of a folder to make, got none") from None
         self._output = output
         try:
             yield output
@@ -313,6 +315,10 @@ class _Networks:
 
 
 def _state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What shows that a bundle was changed, without reading it."""
+    """What shows that a bundle was changed, without reading it; nothing of a folder that is none, however large."""
+    from .bundle import CHECKSUMS
+
+    if not (folder / CHECKSUMS).is_file():
+        return ()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()])

@@ -22,6 +22,7 @@ from ..matching import RULES, Matching, Rule, match_by_every_rule
 from ..segmentation import LIVER, TUMOUR
 from .events import LIVER as LIVER_CLASS
 from .events import TUMOUR as TUMOUR_CLASS
+from .reference import check_labels
 
 _CLASSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     LIVER_CLASS: lambda labels: labels >= LIVER,
@@ -140,15 +141,11 @@ def dice_by_class(corrected: sitk.Image, start: sitk.Image) -> dict[str, float]:
 
 
 def _check(corrected: sitk.Image, start: sitk.Image) -> None:
+    check_labels(corrected, "corrected labels")
     for name in ("Size", "Spacing", "Origin", "Direction"):
         wanted, got = (getattr(image, f"Get{name}")() for image in (start, corrected))
         if not np.allclose(wanted, got, atol=1e-4):
             raise SessionError(f"corrected labels: wanted the start's {name.lower()} {wanted}, got {got}")
-    if corrected.GetPixelID() != sitk.sitkUInt8:
-        raise SessionError(f"corrected labels: wanted 8-bit 0, 1, 2, got {corrected.GetPixelIDTypeAsString()}")
-    highest = int(sitk.GetArrayViewFromImage(corrected).max())
-    if highest > TUMOUR:
-        raise SessionError(f"corrected labels: wanted 0 background, 1 liver, 2 tumour, got {highest}")
 
 
 def _compare_class(after: np.ndarray, before: np.ndarray, spacing_mm: tuple[float, ...]) -> ClassComparison:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..errors import SessionError
+from ..errors import SessionError, is_unicode
 
 Name = Literal[
     "start", "pause", "resume", "recover", "finish", "abandon",
@@ -58,7 +58,7 @@ class Event:
             count = getattr(self, name)
             if type(count) is not int or (count < 0 and name != "gap_ms"):
                 raise SessionError(f"{self.name}: wanted whole {name}, not below 0, got {count!r}")
-        if not isinstance(self.detail, str) or len(self.detail) > _LONGEST_DETAIL:
+        if not isinstance(self.detail, str) or len(self.detail) > _LONGEST_DETAIL or not is_unicode(self.detail):
             raise SessionError(f"{self.name}: wanted a detail of at most {_LONGEST_DETAIL} characters")
 
     def fields(self) -> dict[str, Any]:

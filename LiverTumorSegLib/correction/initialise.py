@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..datasets.cases import read_labels
 from ..errors import ImageError, OutputError, StudyError
+from ..evaluation.scores import grid_difference
 from ..images import read_image
-from ..output import check_writable, write_seg_nrrd
-from ..segmentation import TUMOUR, Segmentation
+from ..output import aside, check_writable, write_seg_nrrd
+from ..segmentation import Segmentation
 from .manifest import Arm, Case, load_manifest
 from .study import STUDY, Study
 
@@ -39,31 +40,30 @@ def init_study(manifest_path: Path, folder: Path, segment: Segment, progress: Pr
         OutputError: the folder cannot be written to.
     """
     manifest, folder = load_manifest(manifest_path), Path(folder)
+    check_writable(folder)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(f"{folder}: wanted a new or empty folder, got one that holds something")
-    check_writable(folder)
     sources = [_check_sources(case, manifest.arms, Path(manifest_path).parent) for case in manifest.cases]
     study = Study(folder, manifest)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     try:
-        made = Study(aside, manifest)
-        checksums: dict[str, str] = {}
-        for number, (case, (volume, labels)) in enumerate(zip(manifest.cases, sources, strict=True)):
-            progress(f"case {case.code}", number / len(sources))
-            checksums |= _make_case(made, case, volume, labels, segment)
-        arms = tuple(replace(arm, bundle_sha256=checksums.get(arm.code, "")) for arm in manifest.arms)
-        study.manifest = replace(manifest, arms=arms)
-        text = json.dumps(study.manifest.document(), indent=2, ensure_ascii=False) + "\n"
-        (aside / STUDY).write_text(text, encoding="utf-8", newline="\n")
-        for name in ("cases", STUDY):
-            os.replace(aside / name, folder / name)
+        with aside(folder) as private:
+            made = Study(private, manifest)
+            checksums: dict[str, str] = {}
+            for number, (case, (volume, labels)) in enumerate(zip(manifest.cases, sources, strict=True)):
+                progress(f"case {case.code}", number / len(sources))
+                checksums |= _make_case(made, case, volume, labels, segment)
+            arms = tuple(replace(arm, bundle_sha256=checksums.get(arm.code, "")) for arm in manifest.arms)
+            study.manifest = replace(manifest, arms=arms)
+            text = json.dumps(study.manifest.document(), indent=2, ensure_ascii=False) + "\n"
+            (private / STUDY).write_text(text, encoding="utf-8", newline="\n")
+            try:
+                for name in ("cases", STUDY):
+                    os.replace(private / name, folder / name)
+            except BaseException:
+                shutil.rmtree(folder / "cases", ignore_errors=True)
+                raise
     except OSError as error:
         raise OutputError(f"{folder}: wanted to write the study, got: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not (folder / STUDY).exists():
-            shutil.rmtree(folder / "cases", ignore_errors=True)
     return study
 
 
@@ -85,7 +85,10 @@ def _make_case(study: Study, case: Case, volume: Path, labels: dict[str, Path], 
     target.parent.mkdir(parents=True)
     # A region is a new image: the old one's metadata, which may name a patient, stays behind.
     bare = sitk.RegionOfInterest(image, image.GetSize(), (0, 0, 0))
-    sitk.WriteImage(bare, str(target), useCompression=True, compressionLevel=3)
+    try:
+        sitk.WriteImage(bare, str(target), useCompression=True, compressionLevel=3)
+    except RuntimeError as error:  # the only type SimpleITK raises
+        raise OutputError(f"case {case.code}: wanted to write its scan, got an error (is the disk full?)") from error
     for arm in study.manifest.arms:
         if arm.start == "nothing":
             start = _like(image, np.zeros(image.GetSize()[::-1], np.uint8))
@@ -99,15 +102,14 @@ def _make_case(study: Study, case: Case, volume: Path, labels: dict[str, Path], 
 
 
 def _given_labels(image: sitk.Image, path: Path, case: str) -> sitk.Image:
-    from ..itk_reader import read_file
-
-    labels = read_file(path)
-    if labels.GetSize() != image.GetSize() or not np.allclose(labels.GetOrigin(), image.GetOrigin(), atol=1e-3):
-        raise ImageError(f"case {case}: wanted labels on the scan's grid, got another in {path.name}")
-    array = sitk.GetArrayFromImage(labels)
-    if array.min() < 0 or array.max() > TUMOUR:
-        raise ImageError(f"case {case}: wanted labels 0, 1 and 2 in {path.name}, got {array.min()} to {array.max()}")
-    return _like(image, array.astype(np.uint8))
+    try:
+        labels = read_labels(path)
+    except ImageError as error:
+        raise ImageError(f"case {case}: {error}") from None
+    if difference := grid_difference(image, labels):
+        got = difference.replace("the reference", "the scan")
+        raise ImageError(f"case {case}: wanted labels on the scan's grid, got {got} in {path.name}")
+    return _like(image, sitk.GetArrayFromImage(labels))
 
 
 def _like(image: sitk.Image, array: np.ndarray) -> sitk.Image:

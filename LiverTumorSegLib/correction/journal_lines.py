@@ -60,6 +60,8 @@ def is_begun(folder: Path) -> bool:
             return file.readline().endswith(b"\n")
     except FileNotFoundError:
         return False
+    except OSError:
+        return True  # of what is there instead, `read_journal` says that it is none
 
 
 def read_journal(folder: Path) -> Contents:
@@ -92,7 +94,7 @@ def _opened(number: int, line: bytes, previous: str) -> tuple[dict[str, Any], st
     try:
         note = json.loads(line)
         found, sha256 = note.pop("n"), note.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise JournalError(f"{place}: wanted a numbered and sealed JSON object, got {line[:40]!r}") from None
     if found != number:
         raise JournalError(f"{place}: wanted number {number}, got {found!r}: lines are missing, added or out of order")

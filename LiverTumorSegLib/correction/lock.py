@@ -36,8 +36,12 @@ class FileLock:
             holder = os.read(self._descriptor, 20).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             raise JournalError(f"{what}: wanted to be its only writer, got process {holder or '?'} before us") from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode("ascii"))
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, str(os.getpid()).encode("ascii"))
+        except OSError:  # a full disk; the next try must not find ourselves in the way
+            os.close(self._descriptor)
+            raise
 
     def release(self) -> None:
         """Let others in; a second call does nothing."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..errors import LiverTumorSegError, StudyError
+from ..errors import LiverTumorSegError, StudyError, is_unicode
 from .reading import check_code
 
 SCHEMA_VERSION = 1
@@ -63,7 +63,8 @@ class Case:
 
     def __post_init__(self) -> None:
         check_code("case", self.code)
-        if not (isinstance(self.volume, str) and isinstance(self.series, str) and isinstance(self.labels, dict)):
+        texts = isinstance(self.labels, dict) and (self.volume, self.series, *self.labels.values())
+        if not texts or not all(isinstance(text, str) for text in texts):
             raise StudyError(f"case {self.code}: wanted volume and series as texts and labels by arm")
 
 
@@ -98,7 +99,8 @@ class Manifest:
         for name, each in codes.items():
             if not each or len(set(each)) != len(each):
                 raise StudyError(f"{name}: wanted at least one and each once, got {', '.join(each) or 'none'}")
-        if not all(isinstance(text, str) for text in (self.title, self.notice)) or type(self.seed) is not int:
+        texts = (self.title, self.notice)
+        if not all(isinstance(text, str) and is_unicode(text) for text in texts) or type(self.seed) is not int:
             raise StudyError("study: wanted texts for title and notice and a whole number for seed")
         if not 0 <= self.washout_days <= 3650 or not 1 <= self.idle_after_s <= 3600:
             raise StudyError(
@@ -128,7 +130,7 @@ def load_manifest(path: Path) -> Manifest:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"{path}: wanted a study's manifest, got: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{Path(path).name}: wanted JSON, got: {error}") from error
     try:
         return manifest_of(document)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import JournalError, SessionError
+from ..errors import JournalError, SessionError, is_unicode
 from .account import Account, State
 from .actions import Actions
 from .clock import NS_PER_MS, Clock, SystemClock, utc_text, wall_ns_of
@@ -16,7 +16,7 @@ from .events import Event
 from .journal import Journal
 from .journal_lines import SESSION
 from .reading import Reading, reading_of
-from .reference import described, fingerprint, labels_of
+from .reference import check_labels, described, fingerprint, labels_of
 from .replay import replayed
 from .timing import Times
 
@@ -127,10 +127,11 @@ class CorrectionSession(Actions):
         """Begin: the folder and the journal are made, and time runs.
 
         Raises:
-            SessionError: it was started before.
+            SessionError: it was started before, or what the reader is to start from is no label map.
             JournalError: the folder has a session already, or cannot be written to.
         """
         self._account.check(Event("start"))
+        check_labels(labels_of(self._reference), "start")
         self._zero_ns = self._clock.monotonic_ns()
         self._wall_ahead_ns = self._clock.wall_ns() - self._zero_ns
         self.started_utc = utc_text(self._clock.wall_ns())
@@ -219,6 +220,8 @@ class CorrectionSession(Actions):
         self._check_journal(Event("finish"))
         if len(note) > _LONGEST_NOTE:
             raise SessionError(f"note: wanted at most {_LONGEST_NOTE} characters, got {len(note)}")
+        if not is_unicode(note):
+            raise SessionError("note: wanted valid Unicode, got lone surrogates")
         comparison = self.compare(corrected)
         self._note_pending_view()
         self._notice_jump()

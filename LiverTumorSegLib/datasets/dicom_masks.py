@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from ..errors import ImageError
 from ..images import read_image
-from ..itk_reader import quiet_itk, read_file
+from ..itk_reader import itk_name, quiet_itk, read_file
 from ..segmentation import LIVER, TUMOUR
 
 
@@ -135,7 +135,7 @@ def _slices(folder: Path, image: sitk.Image) -> Iterator[tuple[int, np.ndarray]]
 def _index(path: Path, image: sitk.Image) -> int:
     """Which slice of the scan lies where a DICOM file says it does."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     reader.SetImageIO("GDCMImageIO")
     try:
         with quiet_itk():
@@ -151,7 +151,7 @@ def _index(path: Path, image: sitk.Image) -> int:
 def _read_slice(path: Path) -> sitk.Image:
     try:
         with quiet_itk():
-            return sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            return sitk.ReadImage(itk_name(path), imageIO="GDCMImageIO")
     except RuntimeError:  # the only type SimpleITK raises
         raise ImageError(f"wanted a DICOM file, got {path.name}: damaged or of another kind") from None
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..errors import is_unicode
 from .cases import DatasetCase, DatasetError, image_files, read_labels, read_mapped_labels, stem
 from .dicom_masks import read_chaos_labels, read_ircad_labels
 
@@ -33,7 +34,9 @@ def lits(folder: Path) -> list[DatasetCase]:
 def msd(folder: Path) -> list[DatasetCase]:
     """MSD Task03: `dataset.json` with "training", a list of image and label files (`liver_N.nii.gz`)."""
     cases = []
-    for entry in _dataset_json(folder, "training")["training"]:
+    for entry in _dataset_json(folder, training=list)["training"]:
+        if not isinstance(entry, dict) or not entry.keys() >= {"image", "label"}:
+            raise DatasetError(f"{folder / 'dataset.json'}: wanted image and label of each case, got {entry!r}")
         scan, labels = (folder / str(entry[key]) for key in ("image", "label"))
         name = stem(scan)
         number = re.fullmatch(r"liver_(\d+)", name)
@@ -49,7 +52,8 @@ def nnunet(folder: Path) -> list[DatasetCase]:
     or cancer become 2. Cases named `liver_N`, as converted from MSD, keep MSD's patients; "patients" in `dataset.json`,
     which our own writer adds, goes before that.
     """
-    description = _dataset_json(folder, "labels", "file_ending")
+    description = _dataset_json(folder, labels=dict, file_ending=str)
+    patients = description.get("patients")
     ending, values = str(description["file_ending"]), _label_values(folder, description["labels"])
     images = {path.name[: -len(f"_0000{ending}")]: path for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
     labels = {path.name[: -len(ending)]: path for path in (folder / "labelsTr").glob(f"*{ending}")}
@@ -57,7 +61,7 @@ def nnunet(folder: Path) -> list[DatasetCase]:
     for name in sorted(images.keys() | labels.keys()):
         number = re.fullmatch(r"liver_(\d+)", name)
         patient = _lits_patient(int(number[1])) if number else name
-        patient = str(description.get("patients", {}).get(name, patient))
+        patient = str(patients.get(name, patient)) if isinstance(patients, dict) else patient
         read = partial(read_mapped_labels, values=values)
         cases.append(DatasetCase(name, patient, images.get(name), labels.get(name), read))
     return cases
@@ -66,8 +70,8 @@ def nnunet(folder: Path) -> list[DatasetCase]:
 def ircad(folder: Path) -> list[DatasetCase]:
     """3D-IRCADb-01: `3Dircadb1.N/PATIENT_DICOM` and `MASKS_DICOM`, each a folder or still a .zip."""
     cases = []
-    for path in sorted(folder.glob("3Dircadb1.*"), key=lambda path: int(path.suffix[1:] or 0)):
-        number = int(path.suffix[1:])
+    homes = {int(path.suffix[1:]): path for path in folder.glob("3Dircadb1.*") if path.suffix[1:].isdecimal()}
+    for number, path in sorted(homes.items()):
         patient = _lits_patient(number + 27) if number < 18 else _lits_patient(45)
         scan, masks = (_there(path / name) or _there(path / f"{name}.zip") for name in ("PATIENT_DICOM", "MASKS_DICOM"))
         cases.append(DatasetCase(f"ircad-{number}", patient, scan, masks, read_ircad_labels))
@@ -132,7 +136,7 @@ def find_cases(folder: Path, layout: str = "nifti") -> list[DatasetCase]:
         layout: a key of `LAYOUTS`.
 
     Raises:
-        DatasetError: an unknown layout, no folder, two files of one case, or no case at all.
+        DatasetError: an unknown layout, no folder, two files of one case, no case at all, or a name that is no Unicode.
     """
     if layout not in LAYOUTS:
         raise DatasetError(f"layout: wanted one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -141,6 +145,9 @@ def find_cases(folder: Path, layout: str = "nifti") -> list[DatasetCase]:
     cases = LAYOUTS[layout](folder)
     if not cases:
         raise DatasetError(f"{folder}: wanted cases in the layout {layout!r}, got none")
+    for case in cases:
+        if not (is_unicode(case.name) and is_unicode(case.patient)):
+            raise DatasetError(f"wanted names in valid Unicode, got {case.name!a}; rename it")
     return cases
 
 
@@ -177,23 +184,26 @@ def _there(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _dataset_json(folder: Path, *keys: str) -> dict[str, Any]:
+def _dataset_json(folder: Path, **keys: type) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: wanted a description of the data set, got: {error}") from None
-    for key in keys:
-        if not isinstance(description, dict) or key not in description:
-            raise DatasetError(f"{path}: wanted the key {key!r}, got none")
-    return description
+    for key, kind in keys.items():
+        got = description.get(key) if isinstance(description, dict) else None
+        if not isinstance(got, kind):
+            raise DatasetError(f"{path}: wanted the key {key!r} with a {kind.__name__}, got {got!r}")
+    return dict(description)
 
 
 def _label_values(folder: Path, labels: dict[str, Any]) -> dict[int, int]:
     """Which of a nnU-Net data set's values are 1 liver and 2 tumour."""
     values: dict[int, int] = {}
     for name, value in labels.items():
-        numbers = [int(v) for v in (value if isinstance(value, list) else [value])]
+        numbers = value if isinstance(value, list) else [value]
+        if not all(type(number) is int for number in numbers):
+            raise DatasetError(f"{folder / 'dataset.json'}: wanted names with whole numbers as labels, got {labels!r}")
         words = set(re.split(r"[^a-z]+", name.lower()))
         if words & {"tumour", "tumor", "tumours", "tumors", "lesion", "lesions", "cancer"}:
             values |= dict.fromkeys(numbers, 2)

@@ -10,9 +10,12 @@ from pathlib import Path
 from ..errors import OutputError
 from ..evaluation.files import write_table
 from ..evaluation.tables import Table
+from ..output import aside, check_writable, publish
 from .check import CheckedCase, Fingerprint
+from .splits import Split, save_split
 
 FILES = ("dataset.csv", "dataset.json")
+SPLIT = "splits.json"
 SCHEMA_VERSION = 1
 
 
@@ -56,8 +59,29 @@ def fingerprint_table(found: Fingerprint) -> Table:
     )
 
 
-def write_listing(checked: Sequence[CheckedCase], found: Fingerprint | None, folder: Path) -> list[Path]:
-    """Write `dataset.csv` and `dataset.json` into a folder, which is made when it does not exist.
+def check_target(folder: Path, source: Path) -> None:
+    """Make sure, before the long work, that a listing can be written and replaces no data set's own description.
+
+    Args:
+        folder: where the listing is to go.
+        source: the data set.
+
+    Raises:
+        OutputError: the folder cannot be written to, or it is the data set's.
+    """
+    check_writable(folder)
+    if folder.resolve() == source.resolve():
+        raise OutputError(
+            f"{folder}: wanted another folder than the data set's, which may hold a {FILES[1]} of its own"
+        )
+
+
+def write_listing(
+    checked: Sequence[CheckedCase], found: Fingerprint | None, folder: Path, split: Split | None = None
+) -> list[Path]:
+    """Write `dataset.csv`, `dataset.json` and, of a split, `splits.json` into a folder, which is made if need be.
+
+    All of them are written, or none.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -69,14 +93,19 @@ def write_listing(checked: Sequence[CheckedCase], found: Fingerprint | None, fol
         "cases": rows,
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        flat = [{key: "; ".join(map(str, v)) if isinstance(v, tuple) else v for key, v in row.items()} for row in rows]
-        write_table(flat, folder / FILES[0])
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (folder / FILES[1]).write_text(text, encoding="utf-8", newline="\n")
+        with aside(folder) as private:
+            fresh, earlier = private / "fresh", private / "earlier"
+            fresh.mkdir()
+            earlier.mkdir()
+            flat = [{k: "; ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows]
+            write_table(flat, fresh / FILES[0])
+            text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            (fresh / FILES[1]).write_text(text, encoding="utf-8", newline="\n")
+            if split:
+                save_split(split, fresh / SPLIT)
+            return publish(fresh, earlier, folder, (*FILES, SPLIT) if split else FILES)
     except OSError as error:
         raise OutputError(f"{folder}: wanted to write the listing, got: {error.strerror}") from error
-    return [folder / name for name in FILES]
 
 
 def _row(case: CheckedCase) -> dict[str, object]:

@@ -8,9 +8,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..errors import ImageError, OutputError
+from ..output import check_writable, write_nifti
 from .cases import DatasetCase
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
@@ -40,6 +39,7 @@ def write_nnunet(
     """
     if folder.exists():
         raise OutputError(f"{folder}: wanted a folder that does not exist yet, got one that does")
+    check_writable(folder)
     left_out: list[tuple[str, str]] = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +54,8 @@ def write_nnunet(
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"{folder}: wanted to write the data set, got: {str(error).splitlines()[-1]}") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: wanted to write the data set, got: {error.strerror or error}") from error
     return left_out
 
 
@@ -74,7 +74,7 @@ def _write_case(
         return False
     for part, image, name in (("imagesTr", scan, f"{case.name}_0000"), ("labelsTr", labels, case.name)):
         (folder / part).mkdir(exist_ok=True)
-        sitk.WriteImage(image, str(folder / part / f"{name}.nii.gz"), useCompression=True, compressionLevel=1)
+        write_nifti(image, folder / part / f"{name}.nii.gz")
     if progress:
         progress(case.name, share)
     return True

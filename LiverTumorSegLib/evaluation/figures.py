@@ -39,6 +39,7 @@ _STYLE: Any = {
     "svg.hashsalt": "evaluation",
     "font.size": 9.5,
     "text.color": INK,
+    "text.parse_math": False,  # a case may be called a$b
     "axes.labelcolor": QUIET,
     "axes.edgecolor": LINE,
     "axes.spines.top": False,

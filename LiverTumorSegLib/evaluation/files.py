@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 from .. import __version__
 from ..errors import OutputError, warn
 from ..matching import RULES
-from ..output import check_writable, lesion_columns
+from ..output import aside, check_writable, lesion_columns, publish
 from .run import Evaluation
 from .scores import MEASURES
 from .summary import STRUCTURES, Summary
@@ -70,9 +68,8 @@ def write_evaluation(
     directory = Path(directory)
     summary = evaluation.summary if evaluation.cases else None
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".livertumorseg-", dir=directory) as aside:
-            fresh, earlier = Path(aside) / "fresh", Path(aside) / "earlier"
+        with aside(directory) as folder:
+            fresh, earlier = folder / "fresh", folder / "earlier"
             fresh.mkdir()
             earlier.mkdir()
             write_table(case_rows(evaluation), fresh / CASES)
@@ -81,7 +78,7 @@ def write_evaluation(
             if html:
                 _write_page(evaluation, summary, tables, fresh / PAGE)
             (fresh / REPORT).write_text(report_json(evaluation, summary), encoding="utf-8", newline="\n")
-            return _publish(fresh, earlier, directory)
+            return publish(fresh, earlier, directory, FILES)
     except OSError as error:
         raise OutputError(f"{directory}: wanted to write the evaluation, got: {error.strerror or error}") from error
 
@@ -202,22 +199,3 @@ def _write_page(evaluation: Evaluation, summary: Summary | None, tables: Sequenc
     from .page import write_page
 
     write_page(evaluation, summary, tables, path)
-
-
-def _publish(fresh: Path, earlier: Path, directory: Path) -> list[Path]:
-    """Swap the earlier files for the fresh ones; on any failure swap back."""
-    names = [name for name in FILES if (fresh / name).exists()]
-    try:
-        for name in FILES:
-            if (directory / name).exists():
-                os.replace(directory / name, earlier / name)
-            if name in names:
-                os.replace(fresh / name, directory / name)
-    except BaseException:
-        for name in FILES:
-            if name in names and not (fresh / name).exists():
-                os.replace(directory / name, fresh / name)
-            if (earlier / name).exists():
-                os.replace(earlier / name, directory / name)
-        raise
-    return [directory / name for name in names]

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from ..datasets.cases import DatasetCase
 from ..errors import LiverTumorSegError, OutputError, recorded_warnings
 from ..matching import RULES, Matching, Rule, match_by_every_rule
+from ..output import write_nifti
 from ..segmentation import TUMOUR, Segmentation
 from ..segmenter import Segmenter
 from .froc import FACTORS, FrocPoint, froc_point
@@ -161,7 +162,7 @@ def _write(labels: sitk.Image, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".livertumorseg-", dir=path.parent) as aside:
             fresh = Path(aside) / path.name
-            sitk.WriteImage(labels, str(fresh), useCompression=True, compressionLevel=1)
+            write_nifti(labels, fresh)
             os.replace(fresh, path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path}: wanted to write the labels, got: {str(error).strip().splitlines()[-1]}") from None
+    except OSError as error:
+        raise OutputError(f"{path}: wanted to write the labels, got: {error.strerror or error}") from None

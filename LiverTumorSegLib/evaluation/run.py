@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,18 @@ def _oddities(score: CaseScore) -> Iterator[str]:
             yield f"{what}: {single} of {len(lesions)} lesions {'is' if single == 1 else 'are'} a single voxel"
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that waits for it is gone, however it went; the pool's own wait for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _scores(pairs: Sequence[Pair], workers: int | None) -> Iterator[Iterable[tuple[CaseScore | None, list[Remark]]]]:
     """`score_pair` of each, in their order, from this process or from several."""
@@ -228,7 +241,7 @@ def _scores(pairs: Sequence[Pair], workers: int | None) -> Iterator[Iterable[tup
         yield map(score_pair, pairs)
         return
     try:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent) as pool:
             yield pool.map(score_pair, pairs)
     except BrokenProcessPool:
         reason = "wanted it to run to its end, got it ended by the system (short of memory?)"

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 
 from LiverTumorSegLib.__main__ import main
 from LiverTumorSegLib.bundle import seal_bundle
+from LiverTumorSegLib.console import BarConsole
 
 FILES = {"segmentation.seg.nrrd", "segmentation.nii.gz", "lesions.csv", "report.json"}
 Run = Callable[..., tuple[int, str, str]]
@@ -270,3 +271,29 @@ def test_training_from_the_command_line_ends_in_a_bundle_that_segments(tmp_path,
     assert main(arguments) == 0
     bundle = ["--bundle", str(tmp_path / "run" / "bundle")]
     assert main(["segment", str(scan_file), "-o", str(tmp_path / "out"), "--no-html", *bundle]) == 0
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5"])
+def test_a_seed_that_is_none_is_refused_in_one_line(seed, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--seed", seed])
+    assert caught.value.code == 2
+    assert f"--seed: wanted a whole number, not below 0, got '{seed}'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="asks for a full disk")
+def test_output_that_nobody_can_take_is_one_line():
+    command = [sys.executable, "-m", "LiverTumorSegLib", "bundle", "list"]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        "livertumorseg: error: standard output: wanted to print the result there, got: No space left on device"
+    ]
+
+
+def test_letters_that_a_terminal_cannot_show_are_spelt_out(capfdbinary, monkeypatch):
+    with open(1, "w", encoding="ascii", closefd=False) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        BarConsole().result("result", {}, "5 × 5")
+    assert capfdbinary.readouterr().out == b"5 \\xd7 5\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +15,15 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from LiverTumorSegLib import __main__
+from LiverTumorSegLib import __main__, output
 from LiverTumorSegLib.datasets.cases import DatasetError
 from LiverTumorSegLib.datasets.check import CheckedCase, check_cases, fingerprint
 from LiverTumorSegLib.datasets.layouts import LAYOUTS, find_cases
 from LiverTumorSegLib.datasets.nnunet import write_nnunet
 from LiverTumorSegLib.datasets.splits import LOADS, load_split, make_split, save_split
 from LiverTumorSegLib.errors import ImageError, OutputError
+from LiverTumorSegLib.images import read_image
+from LiverTumorSegLib.output import check_writable
 from test_dicom import write_slice
 
 # (k, j, i): a liver of 6 x 6 x 6 voxels with a tumour of 2 x 2 x 2 in it, in a scan of 8 x 10 x 12.
@@ -259,6 +263,78 @@ def test_the_command_checks_splits_and_converts(tmp_path: Path, capsys: pytest.C
     (tmp_path / "in" / "case_0_labels.nii.gz").unlink()
     assert __main__.main(["dataset", "check", str(tmp_path / "in"), "-q"]) == 1
     assert "case_0: labels: case_0: wanted labels, got none" in capsys.readouterr().err
+
+
+def test_a_listing_never_replaces_the_data_set_s_own_description(tmp_path: Path, capsys) -> None:
+    write_nifti(tmp_path / "in")
+    raw = tmp_path / "Dataset001_Toy"
+    assert __main__.main(["dataset", "nnunet", str(tmp_path / "in"), "-o", str(raw), "-q"]) == 0
+    before = (raw / "dataset.json").read_bytes()
+    assert __main__.main(["dataset", "check", str(raw), "--layout", "nnunet", "-o", f"{raw}/../{raw.name}"]) == 2
+    assert "wanted another folder than the data set's" in capsys.readouterr().err
+    assert (raw / "dataset.json").read_bytes() == before
+
+
+def test_folds_that_cannot_be_dealt_leave_nothing_behind(tmp_path: Path, capsys) -> None:
+    write_nifti(tmp_path / "in")
+    for folds in ("0", "1", "9"):
+        out = tmp_path / "out"
+        assert __main__.main(["dataset", "check", str(tmp_path / "in"), "-o", str(out), "--folds", folds]) == 2
+        assert f"folds: wanted 2 to 3, one a patient at most, got {folds}" in capsys.readouterr().err
+        assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "description", "words"),
+    [
+        ("nnunet", {"labels": {"0": "background", "1": "liver"}, "file_ending": ".nii"}, "names with whole numbers"),
+        ("nnunet", {"labels": ["liver"], "file_ending": ".nii"}, "wanted the key 'labels' with a dict"),
+        ("nnunet", {"labels": {"liver": 1}, "file_ending": 5}, "wanted the key 'file_ending' with a str"),
+        ("msd", {"training": {"image": "a"}}, "wanted the key 'training' with a list"),
+        ("msd", {"training": ["a.nii.gz"]}, "wanted image and label of each case, got 'a.nii.gz'"),
+        ("msd", ["training"], "wanted the key 'training'"),
+    ],
+)
+def test_a_description_of_another_form_is_one_line(tmp_path: Path, layout: str, description, words: str) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(DatasetError, match=words):
+        find_cases(tmp_path, layout)
+
+
+def test_a_copy_beside_ircads_folders_is_passed_over(tmp_path: Path) -> None:
+    write_ircad(tmp_path)
+    names = [case.name for case in find_cases(tmp_path, "ircad")]
+    for copy in ("3Dircadb1.1 copy", "3Dircadb1."):
+        (tmp_path / copy).mkdir()
+    assert [case.name for case in find_cases(tmp_path, "ircad")] == names
+
+
+def test_a_name_that_is_no_unicode_is_one_line(tmp_path: Path) -> None:
+    """SimpleITK would end the process; such names come out of archives that were packed elsewhere."""
+    try:
+        write(image_of(LABELS), tmp_path / "a.nii.gz")
+        (tmp_path / "a.nii.gz").rename(tmp_path / "caf\udce9.nii.gz")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(DatasetError, match=r"wanted names in valid Unicode, got 'caf\\udce9'"):
+        find_cases(tmp_path)
+    with pytest.raises(ImageError, match=r"wanted a file name in valid Unicode, got 'caf\\udce9\.nii\.gz'"):
+        read_image(tmp_path / "caf\udce9.nii.gz")
+    with pytest.raises(OutputError, match="wanted a folder with a name in valid Unicode"):
+        check_writable(tmp_path / "\udce9")
+
+
+def test_a_full_disk_leaves_no_half_data_set(tmp_path: Path, monkeypatch) -> None:
+    write_nifti(tmp_path / "in")
+
+    class FullDisk:
+        def compressobj(self, *settings: int) -> object:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(output, "fastest_zlib", FullDisk)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_nnunet(find_cases(tmp_path / "in"), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 # --- folds

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +266,35 @@ def test_a_bundle_and_a_folder_of_predictions_are_not_asked_for_at_once(evaluate
     code, _, err = evaluate("--bundle", "default")
     assert code == 2
     assert "wanted either PRED_DIR and REF_DIR or --bundle and --data, got both" in err
+
+
+def test_a_case_may_be_called_like_a_formula_that_is_none(evaluate, case, tmp_path) -> None:
+    case("$a_{b$")
+    code, _, error = evaluate()
+    assert (code, error) == (0, "")
+    assert "$a_{b$" in (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="asks for a process group")
+def test_processes_of_a_killed_evaluation_end_too(case, tmp_path) -> None:
+    for number in range(12):
+        case(f"c{number}")
+    folders = [str(tmp_path / name) for name in ("predictions", "references")]
+    command = [sys.executable, "-m", "LiverTumorSegLib", "evaluate", *folders, "-o", str(tmp_path / "out")]
+    child = subprocess.Popen([*command, "--workers", "2", "--json"], stdout=subprocess.PIPE, start_new_session=True)
+    child.stdout.readline()  # the first case is done: its processes are there
+    child.kill()
+    child.wait()
+    until = time.monotonic() + 20
+    while (left := group_is_alive(child.pid)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_while_labels_are_written_is_named_as_such(
             return types.SimpleNamespace(compress=raising(FAILURES[0]))
 
     monkeypatch.setattr(output, "fastest_zlib", FullDisk)
-    with pytest.raises(OutputError, match=r"nii\.gz: wanted to write the labels, got: the disk is full"):
+    with pytest.raises(OutputError, match=r"nii\.gz: wanted to write the voxels, got: the disk is full"):
         write_results(segmentation, tmp_path / "out", html=False)
     assert not (tmp_path / "out").exists()
 

@@ -293,3 +293,12 @@ def test_a_name_that_is_no_file_s_is_made_one(scan, scene, tmp_path):
     volume, node = written(scan, scene)
     node.SetName("../a/b: c?")
     assert [path.name for path in export_segmentation(node, volume, tmp_path, ["nii.gz"])] == ["ab c.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["liver/left", "tumour", "x" * 300])
+def test_a_surface_that_slicer_would_leave_out_silently_is_told(scan, scene, tmp_path, name):
+    volume, node = written(scan, scene)
+    node.GetSegmentation().GetSegment("liver").SetName(name)
+    with pytest.raises(OutputError, match="1 of 2 STL files: two segments have one name, or one that no file may have"):
+        export_segmentation(node, volume, tmp_path / "out", ["stl"])
+    assert not (tmp_path / "out").exists()

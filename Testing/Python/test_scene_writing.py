@@ -188,6 +188,13 @@ def test_a_volume_that_was_deleted_meanwhile_is_refused(scan, scene):
         write_segmentation(result_for(scan), node, volume)
 
 
+def test_a_volume_that_lost_its_voxels_is_refused(scan, scene):
+    volume, node = written(scan, scene)
+    volume.SetAndObserveImageData(None)
+    with pytest.raises(OutputError, match=r"CT: wanted labels of \(0, 0, 0\) voxels"):
+        write_segmentation(result_for(scan), node, volume)
+
+
 def test_lesions_can_have_a_segment_each(scan, scene):
     volume, node = written_as(result_of(scan, three_lesions(scan)), scene, separate_lesions=True)
     segmentation = node.GetSegmentation()

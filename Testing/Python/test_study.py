@@ -217,6 +217,8 @@ def test_results_in_another_reading_s_folder_are_not_sound(study: Study) -> None
         ({"cases": [{"volume": "a.nii"}]}, "case: wanted its keys"),
         ({"washout_days": -1}, "wanted washout_days of 0 to 3650"),
         ({"title": 5}, "wanted texts for title"),
+        ({"title": "a\ud800"}, "wanted texts for title"),
+        ({"cases": [{"code": "c1", "volume": "a.nii", "labels": {"a": 5}}]}, "wanted volume and series as texts"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(change: dict[str, object], words: str) -> None:
@@ -243,12 +245,44 @@ def test_a_study_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "b.nii.gz").write_bytes(b"\x1f\x8b\x08\x00garbage")
     with pytest.raises(LiverTumorSegError, match=r"b\.nii\.gz"):
         make()
-    assert not (tmp_path / "study" / "study.json").exists()
-    assert not list((tmp_path / "study").glob("*"))
+    assert not (tmp_path / "study").exists()
     write(tmp_path / "b.nii.gz", (abdomen([]) * 60).astype(np.int16))
     assert len(make().manifest.cases) == 2
     with pytest.raises(StudyError, match="wanted a new or empty folder"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda labels: labels.SetSpacing((2, 2, 9)), "case c1: wanted labels on the scan's grid, got spacing"),
+        (lambda labels: labels.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1)), "got direction"),
+    ],
+)
+def test_labels_to_start_from_lie_on_the_scan_s_grid(tmp_path: Path, change, words: str) -> None:
+    manifest = {"schema_version": 1, "title": "t", "readers": ["R1"], "arms": [{"code": "a", "start": "labels"}]}
+    manifest["cases"] = [{"code": "c1", "volume": "a.nii.gz", "labels": {"a": "b.nii.gz"}}]
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    write(tmp_path / "a.nii.gz", (abdomen([]) * 60).astype(np.int16))
+    labels = sitk.Cast(sitk.ReadImage(str(tmp_path / "a.nii.gz")) > 0, sitk.sitkUInt8)
+    change(labels)
+    sitk.WriteImage(labels, str(tmp_path / "b.nii.gz"))
+    with pytest.raises(LiverTumorSegError, match=words):
+        init_study(tmp_path / "m.json", tmp_path / "study", no_network, lambda step, share: None)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_file_where_the_study_or_a_session_should_be_is_one_line(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(LiverTumorSegError, match="wanted a folder for the results, got a file"):
+        init_study(study.folder / "study.json", tmp_path / "taken", no_network, lambda step, share: None)
+    first = schedule(study.manifest, "R1")[0]
+    study.session_folder(first).parent.mkdir(exist_ok=True)
+    study.session_folder(first).write_text("mine")
+    assert study.read(first).standing == "unsound"
+    study.session_folder(first).unlink()
+    (study.session_folder(first) / "journal.jsonl").mkdir(parents=True)
+    assert study.read(first).standing == "unsound"
 
 
 def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path: Path, capsys) -> None:

@@ -201,7 +201,11 @@ def one_worker() -> Iterator[Talk]:
         ({"precision": "f8"}, "DeviceError", "got 'f8'"),
         ({"volume": "nowhere.nrrd"}, "ImageError", "nowhere.nrrd"),
         ({"sensitivity": -1}, "LiverTumorSegError", "wanted a finite factor above 0, got -1"),
+        ({"sensitivity": 10**400}, "LiverTumorSegError", "wanted a finite factor above 0, got 1000"),
+        ({"bundle": os.path.abspath(os.sep)}, "BundleError", "checksums.json"),
         ({"output": os.devnull + "/x"}, "OutputError", "output: wanted a folder to make"),
+        ({"output": "a\0b"}, "OutputError", "output: wanted the name of a folder to make"),
+        ({"output": "a\ud800"}, "OutputError", "output: wanted the name of a folder to make"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_leaves_no_folder(more, kind, words, one_worker, request_of, tmp_path):
