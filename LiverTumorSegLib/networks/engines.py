@@ -102,7 +102,9 @@ class OpenVINOEngine:
 def _with_exact_ends(path: Path) -> bytes:
     """An OpenVINO file in which the first and the last convolutions stay in float32 whatever the precision.
 
-    They round the grey values and the logits, which is half of what bf16 changes, and are a small part of the work.
+    They round the grey values and the logits, which is half of what bf16 changes, and are a small part of the work. A
+    shortcut's convolution, whose output is added to another one's, is left out: for some sums of a float32 and a
+    bf16 convolution OpenVINO has no kernel and fails when it compiles them.
     """
     tree = ElementTree.parse(path).getroot()
     layers = {layer.get("id"): layer for layer in tree.iter("layer")}
@@ -122,8 +124,12 @@ def _with_exact_ends(path: Path) -> bytes:
                 (found.add if "Convolution" in kinds[target] else waiting.append)(target)
         return found
 
+    def is_shortcut(number: str | None) -> bool:
+        biased = [target for target in targets[number] if kinds[target] == "Add"]
+        return any(kinds[target] == "Add" for each in biased for target in targets[each])
+
     (first,) = (number for number, kind in kinds.items() if kind == "Parameter")
-    ends = next_convolutions(first)
+    ends = {number for number in next_convolutions(first) if not is_shortcut(number)}
     ends |= {number for number, kind in kinds.items() if "Convolution" in kind and not next_convolutions(number)}
     for number in ends:
         notes = layers[number].find("rt_info")

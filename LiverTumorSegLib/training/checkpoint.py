@@ -27,9 +27,16 @@ class Progress:
     best_epoch: int = 0
 
 
-def save_checkpoint(path: Path, network: torch.nn.Module, optimiser: torch.optim.Adam, progress: Progress) -> None:
+def save_checkpoint(
+    path: Path,
+    network: torch.nn.Module,
+    average: torch.nn.Module,
+    optimiser: torch.optim.Adam,
+    progress: Progress,
+) -> None:
     """Everything that resuming needs, in one file."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors.update({f"average.{name}": tensor for name, tensor in average.state_dict().items()})
     for number, state in optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{number}.{key}": torch.as_tensor(value) for key, value in state.items()})
     whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
@@ -38,10 +45,13 @@ def save_checkpoint(path: Path, network: torch.nn.Module, optimiser: torch.optim
     os.replace(aside, path)
 
 
-def load_checkpoint(path: Path, network: torch.nn.Module, optimiser: torch.optim.Adam) -> Progress:
-    """Put a saved state back into `network` and `optimiser`."""
+def load_checkpoint(
+    path: Path, network: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Adam
+) -> Progress:
+    """Put a saved state back into `network`, its `average` and `optimiser`."""
     tensors = load_file(path)
-    network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
+    for part, module in (("network.", network), ("average.", average)):
+        module.load_state_dict({n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)})
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

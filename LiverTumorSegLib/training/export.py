@@ -59,6 +59,7 @@ def export_bundle(
 def bundle_metadata(recipe: Recipe, data_source: str, data_licences: str, version: str) -> dict[str, Any]:
     """The bundle's metadata under MONAI's field names where they exist."""
     channels = {"0": "background", "1": "liver", "2": "tumour"}
+    channels_in = 1 + len(recipe.phases)
     return {
         "version": version,
         "changelog": {version: "first release"},
@@ -74,7 +75,7 @@ def bundle_metadata(recipe: Recipe, data_source: str, data_licences: str, versio
         "intended_use": "Research use only. Not a medical device; not for diagnosis or treatment.",
         "references": [recipe.source],
         "network_data_format": {
-            "inputs": {"image": {"type": "image", "format": "hounsfield or magnitude", "num_channels": 1}},
+            "inputs": {"image": {"type": "image", "format": "hounsfield or magnitude", "num_channels": channels_in}},
             "outputs": {
                 "pred": {"type": "image", "format": "segmentation", "num_channels": 3, "channel_def": channels}
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cc3d
 import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
@@ -47,6 +48,40 @@ def dice_focal_rare() -> Loss:
     return loss
 
 
+def dice_focal_lesions() -> Loss:
+    """`dice_focal_rare` and half the mean of every lesion's own Dice loss: a small one counts as much as a large one.
+
+    The idea is blob loss (Kofler et al., IPMI 2023); here a lesion is scored in its box and a few voxels
+    around, so that what is called tumour elsewhere is left to the other terms.
+    """
+    whole = dice_focal_rare()
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
+        return whole(logits, labels) + 0.5 * lesion_dice_loss(logits, labels)
+
+    return loss
+
+
+def lesion_dice_loss(logits: torch.Tensor, labels: torch.Tensor, margin: int = 4) -> torch.Tensor:
+    """Mean over all lesions of 1 - 2 sum(p) in the lesion / (its voxels + sum(p) in its box); 0 without lesions.
+
+    p is the tumour's softmax probability. The box is `margin` voxels wider than the lesion; the other
+    lesions in it do not count. Shapes: logits (batch, 3, k, j, i), labels (batch, 1, k, j, i).
+    """
+    probability = logits.softmax(dim=1)[:, 2]
+    losses = []
+    for p, volume in zip(probability, labels[:, 0], strict=True):
+        components, count = cc3d.connected_components((volume == 2).cpu().numpy(), connectivity=6, return_N=True)
+        boxes = cc3d.statistics(components)["bounding_boxes"][1:] if count else []
+        for number, box in enumerate(boxes, 1):
+            wider = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+            numbers = torch.as_tensor(components[wider].astype("int64"), device=p.device)
+            own, free = numbers == number, (numbers == 0) | (numbers == number)
+            losses.append(1 - 2 * (p[wider] * own).sum() / (own.sum() + (p[wider] * free).sum()))
+    return torch.stack(losses).mean() if losses else probability.sum() * 0
+
+
 def _dice_focal(focal_background: bool) -> Loss:
     dice = _dice(over_batch=focal_background)
 
@@ -81,5 +116,6 @@ def focal_terms(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0) 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "dice_focal": dice_focal,
     "dice_focal_all": dice_focal_all,
+    "dice_focal_lesions": dice_focal_lesions,
     "dice_focal_rare": dice_focal_rare,
 }

@@ -12,6 +12,7 @@ from ..preprocessing import liver_level, scale_intensity
 from ..recipe import Recipe
 from .synthesis.generator import Field, synthetic_scan
 from .synthesis.library import AnatomyLibrary
+from .synthesis.settings import TRAINING, Settings
 
 Patch = tuple[torch.Tensor, torch.Tensor]
 
@@ -31,6 +32,7 @@ class SyntheticPatches(Dataset[Patch]):
         stage: index of the stage to train; stages after the first look at the liver.
         seed: of the whole stream.
         start, count: the numbers of the patches.
+        settings: of the drawing.
     """
 
     library: AnatomyLibrary
@@ -40,6 +42,7 @@ class SyntheticPatches(Dataset[Patch]):
     seed: int
     start: int
     count: int
+    settings: Settings = TRAINING
 
     def __len__(self) -> int:
         return self.count
@@ -50,7 +53,7 @@ class SyntheticPatches(Dataset[Patch]):
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, self.stage, self.start + index])
         anatomy = self.library.load(self.names[rng.integers(len(self.names))])
-        scan = synthetic_scan(anatomy, self.field(), rng)
+        scan = synthetic_scan(anatomy, self.field(), rng, settings=self.settings)
         level = liver_level(scan.volume, scan.labels == 1)
         if level is not None:  # as inexact as the stage before will tell it
             level = level + rng.normal(0, 8) if scan.modality == "CT" else level * float(np.exp(rng.normal(0, 0.08)))

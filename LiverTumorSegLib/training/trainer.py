@@ -10,24 +10,28 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from ..errors import BundleError
 from ..networks import build_network
-from ..networks.weights import load_weights, save_weights
+from ..networks.weights import check_weights, load_weights, save_weights
 from ..recipe import Recipe
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .losses import LOSSES
 from .patches import SyntheticPatches
 from .synthesis.library import AnatomyLibrary
+from .synthesis.settings import SHIFTED, TRAINING
 
 log = logging.getLogger(__name__)
 
-VALIDATION_PATCHES = 16
+VALIDATION_PATCHES = 24
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Run:
         seed: of weights and data.
         device: a torch device.
         workers: processes that draw scans ahead.
+        initial: a folder with `<stage>.safetensors`, as bundles have: weights to begin with, where they fit.
         bf16: compute forward passes in bfloat16 (the loss stays in float32).
         on_epoch: called after every epoch with the stage's name and its log line.
     """
@@ -64,6 +69,7 @@ class Run:
     seed: int = 0
     device: str = "cpu"
     workers: int = 1
+    initial: Path | None = None
     bf16: bool = True
     on_epoch: Callable[[str, Epoch], None] | None = None
 
@@ -86,7 +92,7 @@ def train(run: Run, stages: tuple[int, ...] | None = None) -> list[Path]:
 
 
 def _train_stage(run: Run, stage: int) -> Path:
-    network, optimiser, progress = _start(run, stage)
+    network, average, optimiser, progress = _start(run, stage)
     training, name = run.recipe.training, run.recipe.stages[stage].name
     loss = LOSSES[training.loss_of(stage)]()
     epochs = training.epochs_of(stage)
@@ -101,15 +107,15 @@ def _train_stage(run: Run, stage: int) -> Path:
         for group in optimiser.param_groups:
             group["lr"] = rate
         loader = _loader(run, stage, epoch * per_epoch, per_epoch)
-        fitted = _fit(run, network, optimiser, loss, loader)
-        scores = _validate(run, network, loss, validation)
+        fitted = _fit(run, network, average, optimiser, loss, loader)
+        scores = _validate(run, average.module, loss, validation)
         progress.epoch = epoch + 1
         if scores[0] < progress.best_loss:
             progress.best_loss, progress.best_epoch = scores[0], epoch + 1
-            save_weights(network, run.best(stage), half=False)
+            save_weights(average.module, run.best(stage), half=False)
         line = Epoch(epoch + 1, rate, fitted, *scores, time.monotonic() - began)
         _append(run.folder / f"{name}.csv", line)
-        save_checkpoint(_checkpoint(run, stage), network, optimiser, progress)
+        save_checkpoint(_checkpoint(run, stage), network, average, optimiser, progress)
         if run.on_epoch is not None:
             run.on_epoch(name, line)
     return run.best(stage)
@@ -120,20 +126,59 @@ def learning_rate(initial: float, epoch: int, epochs: int, power: float) -> floa
     return float(initial * (1 - epoch / epochs) ** power)
 
 
-def _start(run: Run, stage: int) -> tuple[torch.nn.Module, torch.optim.Adam, Progress]:
-    """Network, optimiser and progress: resumed, handed over from the stage before, or new."""
+def _start(run: Run, stage: int) -> tuple[torch.nn.Module, AveragedModel, torch.optim.Adam, Progress]:
+    """Network, its average, optimiser and progress: resumed, begun from a bundle or the stage before, or new."""
     torch.manual_seed(run.seed)
     spec = run.recipe.stages[stage]
     network = build_network(spec.network, spec.arguments)
     network.to(run.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = running_average(network, run.recipe.training.weight_average)
     optimiser = torch.optim.Adam(network.parameters(), lr=run.recipe.training.learning_rate)
     if _checkpoint(run, stage).exists():
-        progress = load_checkpoint(_checkpoint(run, stage), network, optimiser)
+        progress = load_checkpoint(_checkpoint(run, stage), network, average, optimiser)
         log.info("stage %s: going on after epoch %d", spec.name, progress.epoch)
-        return network, optimiser, progress
-    if stage > 0 and run.recipe.training.hand_over and run.best(stage - 1).exists():
+        return network, average, optimiser, progress
+    if run.initial is not None:
+        load_fitting_weights(network, run.initial / f"{spec.name}.safetensors")
+    elif stage > 0 and run.recipe.training.hand_over and run.best(stage - 1).exists():
         load_weights(network, run.best(stage - 1))
-    return network, optimiser, Progress()
+    return network, average, optimiser, Progress()
+
+
+def running_average(network: torch.nn.Module, share: float) -> AveragedModel:
+    """A copy of the network that follows it; after n updates at most n / (n + 9) of it is older than the last one.
+
+    Batches of one patch leave the weights noisy, which their average is not; S1's schedule alone needs
+    its last epochs, with a rate near 0, for the same.
+    """
+
+    def follow(mine: Sequence[torch.Tensor], new: Sequence[torch.Tensor], updates: torch.Tensor | int) -> None:
+        kept = min(share, float(updates) / (float(updates) + 9))
+        for own, other in zip(mine, new, strict=True):
+            own.lerp_(other, 1 - kept)
+
+    return AveragedModel(network, multi_avg_fn=follow)
+
+
+def load_fitting_weights(network: torch.nn.Module, path: Path) -> int:
+    """Fill those of a network's tensors that `path` has with the same name and shape; the others stay as they are.
+
+    Returns:
+        How many were filled.
+
+    Raises:
+        BundleError: none fits.
+    """
+    wanted = network.state_dict()
+    check_weights(path)
+    fitting = {
+        n: t.to(wanted[n].dtype) for n, t in load_file(path).items() if n in wanted and t.shape == wanted[n].shape
+    }
+    if not fitting:
+        raise BundleError(f"{path}: wanted weights to begin with, got none that fits the network")
+    network.load_state_dict({**wanted, **fitting})
+    log.info("%d of %d tensors begin from %s", len(fitting), len(wanted), path)
+    return len(fitting)
 
 
 def _checkpoint(run: Run, stage: int) -> Path:
@@ -145,7 +190,8 @@ def _loader(
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     names = run.library.validation if validation else run.library.training
     seed = run.seed + 10_000_019 if validation else run.seed
-    patches = SyntheticPatches(run.library, names, run.recipe, stage, seed, start, count)
+    settings = SHIFTED if validation else TRAINING
+    patches = SyntheticPatches(run.library, names, run.recipe, stage, seed, start, count, settings)
     return DataLoader(
         patches,
         batch_size=1 if validation else run.recipe.training.batch_size,
@@ -172,6 +218,7 @@ def _logits(run: Run, network: torch.nn.Module, volume: torch.Tensor) -> torch.T
 def _fit(
     run: Run,
     network: torch.nn.Module,
+    average: AveragedModel,
     optimiser: torch.optim.Adam,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     loader: DataLoader[tuple[torch.Tensor, torch.Tensor]],
@@ -188,6 +235,7 @@ def _fit(
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
         optimiser.step()
+        average.update_parameters(network)
         total, steps = total + float(value.detach()), steps + 1
     return total / max(steps, 1)
 

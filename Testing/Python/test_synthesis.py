@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -12,25 +14,48 @@ from hypothesis import strategies as st
 from LiverTumorSegLib.errors import ImageError, LiverTumorSegError
 from LiverTumorSegLib.training.synthesis.anatomy import (
     BTCV,
+    LIVER_TISSUES,
     SPACING_MM,
     Anatomy,
     Tissue,
     labelmap_files,
     organs_from_labelmap,
 )
-from LiverTumorSegLib.training.synthesis.appearance import CT_HU, MR_SIGNAL, ct_palette, mr_palette, paint
+from LiverTumorSegLib.training.synthesis.appearance import Look, draw_look, paint
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.cases import draw_case, write_case
 from LiverTumorSegLib.training.synthesis.fields import gaussian_blur, smooth_noise, thick_slices
 from LiverTumorSegLib.training.synthesis.generator import Field, synthetic_scan
 from LiverTumorSegLib.training.synthesis.lesions import draw_lesions
+from LiverTumorSegLib.training.synthesis.mimics import draw_mimics
+from LiverTumorSegLib.training.synthesis.palettes import CT_HU, MR_SIGNAL, ct_palette, mr_palette
+from LiverTumorSegLib.training.synthesis.pelvis import draw_arms
+from LiverTumorSegLib.training.synthesis.preview import contact_sheet
 from LiverTumorSegLib.training.synthesis.procedural import procedural_organs
+from LiverTumorSegLib.training.synthesis.settings import SHIFTED
+from LiverTumorSegLib.training.synthesis.shapes import draw_ball, tissue_mask
 
 
 @pytest.fixture(scope="module")
 def body() -> Anatomy:
     rng = np.random.default_rng(3)
-    return complete_body(procedural_organs(rng), rng)
+    return complete_body(procedural_organs(rng), rng, tall=False)
+
+
+@pytest.fixture(scope="module")
+def ct_look() -> Look:
+    """Thin slices and hardly any noise."""
+    return dataclasses.replace(draw_look(np.random.default_rng(0), "CT"), slice_mm=0.0, noise=1.0)
+
+
+def liver_block(side: int) -> torch.Tensor:
+    return torch.full((side, side, side), int(Tissue.LIVER), dtype=torch.uint8)
+
+
+def liver_in_fat(side: int = 60, margin: int = 18) -> torch.Tensor:
+    tissues = torch.full((side, side, side), int(Tissue.VISCERAL_FAT), dtype=torch.uint8)
+    tissues[margin:-margin, margin:-margin, margin:-margin] = int(Tissue.LIVER)
+    return tissues
 
 
 def middle(tissues: np.ndarray, tissue: Tissue) -> np.ndarray:
@@ -60,7 +85,7 @@ def test_a_drawn_liver_has_the_volume_of_a_liver_and_is_in_one_piece(body):
 def test_the_body_is_drawn_around_the_organs_and_not_over_them():
     rng = np.random.default_rng(5)
     organs = procedural_organs(rng)
-    body = complete_body(organs, rng)
+    body = complete_body(organs, rng, tall=False)
     margin = (body.tissues.shape[1] - organs.tissues.shape[1]) // 2
     inner = body.tissues[:, margin:-margin, margin:-margin]
     for tissue in (Tissue.SPLEEN, Tissue.KIDNEY, Tissue.GALLBLADDER, Tissue.PANCREAS, Tissue.AORTA):
@@ -88,12 +113,11 @@ def test_labels_are_liver_and_tumour_and_the_liver_is_brighter_than_fat_in_ct(bo
     assert scan.volume.min() < -700  # lung and air are there
 
 
-def test_lesions_lie_in_the_liver_and_have_about_the_diameter_they_were_drawn_with():
-    tissues = torch.full((60, 60, 60), int(Tissue.LIVER), dtype=torch.uint8)
+def test_lesions_lie_in_the_liver_and_have_about_the_diameter_they_were_drawn_with(ct_look):
     sizes = []
     for seed in range(40):
-        work = tissues.clone()
-        drawn = draw_lesions(work, 1.0, np.random.default_rng(seed))
+        work = liver_block(60)
+        drawn = draw_lesions(work, 1.0, np.random.default_rng(seed), ct_look)
         if len(drawn.diameters_mm) == 1:
             volume = float((work == Tissue.LESION).sum())
             sizes.append((2 * (volume * 3 / (4 * np.pi)) ** (1 / 3), drawn.diameters_mm[0]))
@@ -104,20 +128,130 @@ def test_lesions_lie_in_the_liver_and_have_about_the_diameter_they_were_drawn_wi
     assert np.median([got / wanted for got, wanted in small]) > 0.6
 
 
-def test_half_of_the_lesions_are_smaller_than_two_centimetres_and_some_livers_have_none():
-    tissues = torch.full((30, 30, 30), int(Tissue.LIVER), dtype=torch.uint8)
-    drawn = [draw_lesions(tissues.clone(), 4.0, np.random.default_rng(n)).diameters_mm for n in range(150)]
+def test_half_of_the_lesions_are_smaller_than_two_centimetres_and_some_livers_have_none(ct_look):
+    drawn = [draw_lesions(liver_block(48), 4.0, np.random.default_rng(n), ct_look).diameters_mm for n in range(150)]
     sizes = np.concatenate([d for d in drawn if d])
-    assert 0.4 < (sizes < 20).mean() < 0.7
-    assert sizes.min() > 4
+    assert 0.45 < (sizes < 20).mean() < 0.7
+    assert 4 <= sizes.min() < 6
     assert 0.1 < np.mean([len(d) == 0 for d in drawn]) < 0.35
 
 
-def test_no_liver_means_no_lesions():
+def test_lesions_are_as_large_and_as_strong_as_thick_slices_and_noise_ask_for(ct_look):
+    # 10 mm slices: nothing under 8 mm. Noise of one lesion unit: at 14 mm and above once, at 7 mm twice the noise.
+    coarse = dataclasses.replace(ct_look, slice_mm=10.0, noise=ct_look.palette.lesion_unit)
+    assert coarse.smallest_lesion_mm == pytest.approx(8.0)
+    assert coarse.faintest_lesion(14.0) == pytest.approx(1.0)
+    assert coarse.faintest_lesion(7.0) == pytest.approx(2.0)
+    assert coarse.faintest_lesion(1.0) == pytest.approx(3.0)  # never more
+    for seed in range(20):
+        work = liver_block(48)
+        drawn = draw_lesions(work, 2.0, np.random.default_rng(seed), coarse)
+        assert all(size >= 8 for size in drawn.diameters_mm)
+        assert bool((drawn.contrast != 0)[work == Tissue.LESION].all())
+
+
+def test_a_lesion_is_never_as_dark_as_water_in_ct_and_a_cyst_is(ct_look):
+    tissues = liver_block(24)
+    tissues[4:20, 4:20, 4:12] = int(Tissue.LESION)
+    tissues[4:20, 4:20, 14:20] = int(Tissue.CYST)
+    contrast = torch.where(tissues == Tissue.LESION, -5.0, 0.0)
+    palette = dataclasses.replace(ct_look.palette, texture=torch.zeros(len(Tissue)))
+    look = dataclasses.replace(ct_look, palette=palette, noise=0.01, sharp_mm=0.01)
+    for seed in range(20):  # streaks are in one scan of seven
+        volume = paint(tissues, contrast, 2.0, look, np.random.default_rng(seed))
+        assert float(volume[tissues == Tissue.LESION].median()) == pytest.approx(14, abs=1)
+        assert float(volume[tissues == Tissue.CYST].median()) == pytest.approx(float(palette.mean[Tissue.CYST]), abs=1)
+
+
+def test_no_liver_means_no_lesions_and_nothing_that_looks_like_one(ct_look):
     tissues = torch.full((20, 20, 20), int(Tissue.MUSCLE), dtype=torch.uint8)
-    drawn = draw_lesions(tissues, 2.0, np.random.default_rng(0))
+    drawn = draw_lesions(tissues, 2.0, np.random.default_rng(0), ct_look)
     assert drawn.diameters_mm == ()
-    assert not bool((tissues == Tissue.LESION).any())
+    assert not bool(draw_mimics(tissues, 2.0, np.random.default_rng(0), chance=10.0).any())
+    assert bool((tissues == Tissue.MUSCLE).all())
+
+
+def test_every_kind_of_mimic_is_drawn_and_none_is_a_lesion():
+    kinds = set()
+    for seed in range(6):
+        tissues = liver_in_fat()
+        contrast = draw_mimics(tissues, 2.0, np.random.default_rng(seed), chance=10.0)  # every kind in every scan
+        kinds |= {Tissue(value) for value in tissues.unique().tolist()}
+        assert bool((contrast != 0).any())  # perfusion patches are shades, no tissue
+        shaded = contrast[tissues == Tissue.LIVER].abs().max()
+        assert 0 < float(shaded) < 1.0
+    assert {Tissue.CYST, Tissue.HEPATIC_VESSEL, Tissue.MASS, Tissue.LIVER, Tissue.VISCERAL_FAT} <= kinds
+    assert Tissue.LESION not in kinds
+
+
+def test_mimics_take_some_of_the_liver_and_never_add_to_it():
+    for seed in range(6):
+        before, after = liver_in_fat(), liver_in_fat()
+        draw_mimics(after, 2.0, np.random.default_rng(seed), chance=10.0)
+        liver = before == Tissue.LIVER
+        assert not bool(tissue_mask(after, LIVER_TISSUES)[~liver].any())
+        lost = float((~tissue_mask(after, LIVER_TISSUES))[liver].float().mean())
+        assert 0 < lost < 0.9
+
+
+def test_without_chance_there_are_no_mimics():
+    tissues = liver_in_fat()
+    assert not bool(draw_mimics(tissues, 2.0, np.random.default_rng(1), chance=0.0).any())
+    assert torch.equal(tissues, liver_in_fat())
+
+
+def test_a_ball_has_about_the_volume_of_its_radius():
+    ball = draw_ball((40, 40, 40), np.array([20.0, 20.0, 20.0]), 8.0, 0.0, np.random.default_rng(2))
+    assert ball is not None
+    # The three axes are stretched by 0.75 to 1.3 each, so the volume by 0.42 to 2.2.
+    assert 0.42 * 4 / 3 * np.pi * 8**3 < float((ball.level < 1).sum()) < 2.2 * 4 / 3 * np.pi * 8**3
+    assert draw_ball((40, 40, 40), np.array([-30.0, 20.0, 20.0]), 8.0, 0.0, np.random.default_rng(2)) is None
+
+
+def test_a_body_has_hips_and_a_bladder_below_the_kidneys_and_lungs_above():
+    rng = np.random.default_rng(1)
+    organs = procedural_organs(rng)
+    t = complete_body(organs, rng).tissues
+    assert len(t) > len(organs.tissues)
+    crest = np.flatnonzero((t == Tissue.KIDNEY).any((1, 2)))[0]
+    pelvis = t[: crest - round(120 / SPACING_MM)]
+    assert (pelvis == Tissue.URINE).any()
+    bone = np.isin(pelvis, (Tissue.CORTICAL_BONE, Tissue.MARROW))
+    half = t.shape[2] // 2
+    for side in (bone[..., :half], bone[..., half:]):
+        assert side.sum() * SPACING_MM**3 / 1000 > 50  # ml: a hip on each side
+    assert not (pelvis == Tissue.LIVER).any()
+
+
+def test_arms_are_drawn_on_both_sides_and_only_where_air_was():
+    tissues = np.zeros((6, 100, 220), np.uint8)
+    tissues[:, 30:70, 80:140] = Tissue.MUSCLE
+    before = tissues.copy()
+    draw_arms(tissues, np.random.default_rng(0))
+    assert (tissues[before == Tissue.MUSCLE] == Tissue.MUSCLE).all()
+    for side in (tissues[..., :80], tissues[..., 140:]):
+        assert {Tissue.SKIN, Tissue.MUSCLE, Tissue.MARROW} <= set(np.unique(side))
+
+
+def test_half_of_the_whole_fields_of_a_tall_body_lie_anywhere_and_some_hold_no_liver():
+    slab = np.full((300, 40, 40), int(Tissue.MUSCLE), np.uint8)
+    slab[200:240, 10:30, 10:30] = Tissue.LIVER  # 80 of 600 mm
+    field = Field((16, 8, 8), 4.0, "body", cut=0.0)
+    empty = [
+        not synthetic_scan(Anatomy(slab, "slab"), field, np.random.default_rng(n), "CT").labels.any() for n in range(60)
+    ]
+    # A field of 64 mm at a random height misses the liver in about (600 - 80 - 64) / 600 of the cases; half are random.
+    assert 0.2 < np.mean(empty) < 0.55
+
+
+def test_shifted_settings_draw_another_scan_of_the_same_seed_and_a_noisier_one(body):
+    field = Field((16, 24, 24), 4.0, "organ", cut=0.0)
+    plain, shifted = (
+        synthetic_scan(body, field, np.random.default_rng(3), "CT", *settings) for settings in ((), (SHIFTED,))
+    )
+    assert not np.array_equal(plain.volume, shifted.volume)
+    looks = draw_look(np.random.default_rng(3), "CT"), draw_look(np.random.default_rng(3), "CT", SHIFTED)
+    assert looks[1].noise == pytest.approx(1.25 * looks[0].noise)
 
 
 def test_every_tissue_has_a_value_in_ct_and_in_mr():
@@ -138,8 +272,21 @@ def test_palettes_keep_air_black_and_lesions_start_from_the_liver():
 
 def test_mr_is_never_negative():
     tissues = torch.randint(0, len(Tissue), (20, 20, 20), dtype=torch.uint8)
-    volume, _ = paint(tissues, torch.zeros(20, 20, 20), 2.0, np.random.default_rng(0), "MR")
-    assert float(volume.min()) >= 0
+    for seed in range(12):  # with and without ghosts
+        rng = np.random.default_rng(seed)
+        assert float(paint(tissues, torch.zeros(20, 20, 20), 2.0, draw_look(rng, "MR"), rng).min()) >= 0
+
+
+def test_streaks_are_lines_across_a_slice():
+    tissues = torch.full((6, 40, 40), int(Tissue.MUSCLE), dtype=torch.uint8)
+    palette = dataclasses.replace(ct_palette(np.random.default_rng(0)), texture=torch.zeros(len(Tissue)))
+    quiet = dataclasses.replace(draw_look(np.random.default_rng(0), "CT"), palette=palette, noise=0.01, slice_mm=0.0)
+    spreads = []
+    for seed in range(60):
+        volume = paint(tissues, torch.zeros(6, 40, 40), 2.0, quiet, np.random.default_rng(seed))
+        spreads.append(float(volume.std()))
+    streaked = np.array(spreads) > 0.5  # Hounsfield units; noise alone is 0.01
+    assert 0.02 < streaked.mean() < 0.35  # 0.15 are drawn
 
 
 def test_thick_slices_average_neighbours_and_keep_the_mean():
@@ -176,6 +323,17 @@ def test_a_case_is_written_as_two_nifti_files_on_one_grid(tmp_path):
     assert image.GetPixelID() == sitk.sitkInt16
     assert set(np.unique(sitk.GetArrayFromImage(truth))) <= {0, 1, 2}
     assert (sitk.GetArrayFromImage(truth) > 0).sum() * 64 / 1000 > 500  # ml: the whole liver is in the field
+
+
+def test_a_contact_sheet_has_a_line_for_each_scan_and_marks_liver_and_tumour(body):
+    scans = [synthetic_scan(body, Field((24, 30, 40), 6.0, "organ", cut=0.0), np.random.default_rng(n)) for n in (1, 2)]
+    sheet = contact_sheet(scans)
+    assert sheet.dtype == np.uint8
+    # Each line is as high as the highest of its slices (axial 30 rows) plus the gap of 4.
+    assert sheet.shape == (2 * (30 + 4), 2 * (40 + 40 + 30) + 6 * 4, 3)
+    coloured = (sheet.max(2).astype(int) - sheet.min(2)) > 60
+    assert coloured.any()
+    assert not coloured[:, :40].any()  # the first tile is plain
 
 
 def test_a_spacing_that_makes_no_sense_is_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -12,12 +13,18 @@ import torch
 from safetensors.torch import load_file
 
 from LiverTumorSegLib.bundle import Bundle
+from LiverTumorSegLib.errors import BundleError
+from LiverTumorSegLib.networks import build_network
+from LiverTumorSegLib.networks.weights import save_weights
 from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Recipe, Stage, Training
+from LiverTumorSegLib.training import trainer
 from LiverTumorSegLib.training.export import export_bundle
-from LiverTumorSegLib.training.losses import LOSSES
+from LiverTumorSegLib.training.losses import LOSSES, lesion_dice_loss
 from LiverTumorSegLib.training.patches import SyntheticPatches
+from LiverTumorSegLib.training.synthesis import library as bodies
+from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
-from LiverTumorSegLib.training.trainer import Run, learning_rate, train
+from LiverTumorSegLib.training.trainer import Run, learning_rate, load_fitting_weights, running_average, train
 
 UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
 SMALL = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
@@ -30,13 +37,31 @@ RECIPE = Recipe(
         Stage("crop", "unet", Grid(spacing_mm=8.0, multiple_of=2), SMALL, UNIT),
     ),
     crop=Crop(margin_mm=10.0),
-    training=Training(loss=("dice_focal_all",), epochs=(3,), iterations_per_epoch=2, patch=((16, 16, 8), (16, 16, 8))),
+    training=Training(
+        loss=("dice_focal_all",),
+        epochs=(3,),
+        iterations_per_epoch=2,
+        patch=((16, 16, 8), (16, 16, 8)),
+        weight_average=0.9,
+    ),
 )
+
+
+@pytest.fixture(autouse=True)
+def small_work(monkeypatch):
+    """Few validation patches, and one thread: on a busy computer two wait for each other after every tiny layer."""
+    monkeypatch.setattr(trainer, "VALIDATION_PATCHES", 3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> AnatomyLibrary:
-    return build_library(tmp_path_factory.mktemp("bodies"), None, variants=1, held_out=1, procedural=3, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "complete_body", functools.partial(complete_body, tall=False))
+        return build_library(tmp_path_factory.mktemp("bodies"), None, variants=1, held_out=1, procedural=2, seed=1)
 
 
 def run(folder: Path, library: AnatomyLibrary, recipe: Recipe = RECIPE, seed: int = 5) -> Run:
@@ -84,6 +109,27 @@ def test_rare_classes_weigh_by_the_inverse_root_of_their_share():
     assert float(difference) == pytest.approx(focal - plain_focal, abs=1e-5)
 
 
+def test_a_small_lesion_s_own_dice_weighs_as_much_as_a_large_one_s():
+    # A line of 12 voxels with a lesion of 1 voxel (probability .5) and one of 2 (.8 each), .1 elsewhere. Their boxes, 4
+    # voxels wider, hold 4 other voxels each, and the two do not meet.
+    tumour = [0.5] + [0.1] * 9 + [0.8] * 2
+    logits = logits_for([[0.05, 0.95 - p, p] for p in tumour])
+    labels = torch.tensor([2] + [1] * 9 + [2] * 2).reshape(1, 1, 1, 1, 12)
+    one = 1 - 2 * 0.5 / (1 + 0.5 + 4 * 0.1)
+    other = 1 - 2 * 1.6 / (2 + 1.6 + 4 * 0.1)
+    assert float(lesion_dice_loss(logits, labels)) == pytest.approx((one + other) / 2, abs=1e-5)
+    rare, lesions = LOSSES["dice_focal_rare"](), LOSSES["dice_focal_lesions"]()
+    assert float(lesions(logits, labels) - rare(logits, labels)) == pytest.approx((one + other) / 4, abs=1e-5)
+
+
+def test_a_neighbouring_lesion_does_not_count_against_a_lesion_and_no_lesion_costs_nothing():
+    # Two lesions of one voxel two apart: each box holds the other, which is left out.
+    logits = logits_for([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.1, 0.2, 0.7]])
+    labels = torch.tensor([2, 1, 2]).reshape(1, 1, 1, 1, 3)
+    assert float(lesion_dice_loss(logits, labels)) == pytest.approx(1 - 2 * 0.7 / (1 + 0.7 + 0.1), abs=1e-5)
+    assert float(lesion_dice_loss(logits, torch.ones_like(labels))) == 0
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_perfect_prediction_costs_next_to_nothing(name):
     labels = torch.tensor([0, 1, 2, 1]).reshape(1, 1, 1, 1, 4)
@@ -97,6 +143,30 @@ def test_the_schedule_is_the_paper_s_polynomial():
     assert learning_rate(1e-5, 99, 100, 0.9) == pytest.approx(1e-5 * 0.01**0.9)
 
 
+def test_the_weights_average_follows_fast_at_first_and_slowly_later():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = running_average(network, 0.15)
+    values = []
+    for weight in (1.0, 2.0, 2.0, 2.0):
+        torch.nn.init.constant_(network.weight, weight)
+        average.update_parameters(network)
+        values.append(average.module.weight.item())
+    # The first is copied; then 1/10 of the old average stays, then 0.15, as 2/11 and 3/12 are more.
+    assert values == pytest.approx([1.0, 1.9, 2 - 0.1 * 0.15, 2 - 0.1 * 0.15**2])
+
+
+def test_what_is_kept_is_the_average_and_not_the_last_step_s_weights(tmp_path, library):
+    one_epoch = dataclasses.replace(RECIPE.training, epochs=(1,), iterations_per_epoch=4)
+    kept, last = (
+        load_file(train(run(tmp_path / str(share), library, dataclasses.replace(RECIPE, training=training)), (0,))[0])
+        for share in (0.9, 0.0)
+        for training in (dataclasses.replace(one_epoch, weight_average=share),)
+    )
+    assert any(not torch.equal(kept[name], last[name]) for name in last)
+    checkpoint = load_file(tmp_path / "0.0" / "whole.checkpoint.safetensors")
+    assert all(torch.equal(checkpoint[f"network.{name}"], last[name]) for name in last)
+
+
 def test_no_body_is_in_training_and_validation(library):
     sources = [{name.split("_")[0] for name in names} for names in (library.training, library.validation)]
     assert sources[0].isdisjoint(sources[1])
@@ -105,7 +175,7 @@ def test_no_body_is_in_training_and_validation(library):
 
 def test_a_library_is_not_drawn_twice(library):
     before = {path: path.stat().st_mtime_ns for path in library.folder.iterdir()}
-    again = build_library(library.folder, None, variants=1, held_out=1, procedural=3, seed=1)
+    again = build_library(library.folder, None, variants=1, held_out=1, procedural=2, seed=1)
     assert again == library
     assert {path: path.stat().st_mtime_ns for path in library.folder.iterdir()} == before
 
@@ -131,6 +201,42 @@ def test_the_second_stage_starts_from_the_first_one_s_weights(tmp_path, library)
     still = dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=(1,)))
     first, second = (load_file(path) for path in train(run(tmp_path / "handed", library, still)))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_begins_from_given_weights_where_they_fit_and_keeps_a_new_head(tmp_path, library):
+    given = build_network("unet", SMALL)
+    (tmp_path / "weights").mkdir()
+    for name in ("whole", "crop"):
+        save_weights(given, tmp_path / "weights" / f"{name}.safetensors", half=False)
+    headed = tuple(dataclasses.replace(s, arguments={**SMALL, "head": "linear"}) for s in RECIPE.stages)
+    still = dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=(1,))
+    recipe = dataclasses.replace(RECIPE, stages=headed, training=still)
+    begun = dataclasses.replace(run(tmp_path / "run", library, recipe), initial=tmp_path / "weights")
+    old = given.state_dict()
+    for path in train(begun):
+        new = load_file(path)
+        assert set(new) != set(old)  # the head differs
+        for name in set(new) & set(old):
+            if new[name].shape == old[name].shape:
+                assert torch.equal(new[name], old[name])
+
+
+def test_weights_that_fit_nowhere_are_refused(tmp_path):
+    save_weights(torch.nn.Linear(2, 2), tmp_path / "other.safetensors")
+    with pytest.raises(BundleError, match="wanted weights to begin with, got none that fits the network"):
+        load_fitting_weights(build_network("unet", SMALL), tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(("head", "keeps"), [("monai", False), ("linear", True)])
+def test_only_a_linear_head_keeps_how_sure_the_features_before_it_are(head, keeps):
+    # MONAI's head normalises every class over the window: features ten times as faint give the same logits.
+    torch.manual_seed(0)
+    network = build_network("unet", {**SMALL, "head": head}).eval()
+    last = network.model[2][-1] if head == "linear" else network.model[2]
+    features = torch.randn(1, 4 if head == "linear" else 12, 8, 8, 8)
+    with torch.no_grad():
+        faint, clear = (last(features * size) - last(features * 0) for size in (0.1, 1.0))
+    assert float(faint.std() / clear.std()) == pytest.approx(0.1 if keeps else 1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("cut", [1, 2])

@@ -54,9 +54,11 @@ class Tissue(IntEnum):
     TABLE = 29
     LUNG_VESSEL = 30
     ARTERY = 31
+    CYST = 32
+    MASS = 33
 
 
-LIVER_TISSUES = (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.LESION)
+LIVER_TISSUES = (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.LESION, Tissue.CYST)
 
 # Label values of public multi-organ data sets -> tissue; what is not named here becomes background.
 BTCV = {

@@ -1,8 +1,4 @@
-"""Paints tissues with grey values: CT in Hounsfield units by contrast phase, MR by sequence, or at random.
-
-Painting at random per structure is SynthSeg's idea (Billot et al. 2023): a network that has seen
-every contrast relies on shape and place. Plausible CT and MR are mixed in because that is what comes.
-"""
+"""What a scanner makes of the tissues: partial volume, blur, shading, streaks, ghosts and noise."""
 
 from __future__ import annotations
 
@@ -14,190 +10,127 @@ import torch
 
 from .anatomy import Tissue
 from .fields import gaussian_blur, smooth_noise, thick_slices, torch_generator
+from .palettes import Palette, ct_palette, mr_palette
+from .settings import TRAINING, Settings
 
 Modality = Literal["CT", "MR"]
 
-# Hounsfield units without contrast, and in the arterial, portal-venous and delayed phase (rounded
-# from radiology textbooks' ranges; the spread around them is drawn for every scan).
-CT_HU: dict[Tissue, tuple[float, float, float, float]] = {
-    Tissue.AIR: (-1000, -1000, -1000, -1000),
-    Tissue.LIVER: (55, 70, 110, 90),
-    Tissue.SPLEEN: (48, 115, 120, 95),
-    Tissue.KIDNEY: (32, 140, 180, 150),
-    Tissue.GALLBLADDER: (8, 8, 8, 8),
-    Tissue.OESOPHAGUS: (40, 60, 70, 60),
-    Tissue.STOMACH: (40, 75, 85, 70),
-    Tissue.AORTA: (40, 300, 150, 110),
-    Tissue.VENA_CAVA: (40, 80, 140, 110),
-    Tissue.PORTAL_VEIN: (40, 110, 165, 115),
-    Tissue.PANCREAS: (40, 100, 90, 75),
-    Tissue.ADRENAL: (25, 70, 75, 55),
-    Tissue.BOWEL_WALL: (40, 80, 90, 75),
-    Tissue.BOWEL_CONTENT: (20, 20, 20, 20),
-    Tissue.GAS: (-950, -950, -950, -950),
-    Tissue.VISCERAL_FAT: (-105, -105, -103, -103),
-    Tissue.SUBCUTANEOUS_FAT: (-108, -108, -108, -108),
-    Tissue.SKIN: (20, 25, 30, 30),
-    Tissue.MUSCLE: (55, 60, 65, 65),
-    Tissue.CORTICAL_BONE: (500, 500, 500, 500),
-    Tissue.MARROW: (170, 175, 180, 180),
-    Tissue.LUNG: (-820, -815, -810, -810),
-    Tissue.HEART: (42, 190, 140, 105),
-    Tissue.HEPATIC_VESSEL: (40, 90, 165, 115),
-    Tissue.STOMACH_CONTENT: (15, 15, 15, 15),
-    Tissue.URINE: (8, 8, 10, 150),
-    Tissue.SPINAL_CANAL: (25, 28, 30, 30),
-    Tissue.DISC: (75, 75, 80, 80),
-    Tissue.TABLE: (-350, -350, -350, -350),
-    Tissue.LUNG_VESSEL: (20, 100, 80, 60),
-    Tissue.ARTERY: (40, 250, 140, 100),
-}
-
-# Relative signal of T1 (in and after contrast), T2 and fat-suppressed T2 images, air 0, brightest 1.
-MR_SIGNAL: dict[Tissue, tuple[float, float, float, float]] = {
-    Tissue.LIVER: (0.55, 0.65, 0.30, 0.25),
-    Tissue.SPLEEN: (0.38, 0.65, 0.50, 0.60),
-    Tissue.KIDNEY: (0.42, 0.80, 0.55, 0.65),
-    Tissue.GALLBLADDER: (0.25, 0.25, 0.95, 1.00),
-    Tissue.OESOPHAGUS: (0.40, 0.55, 0.40, 0.35),
-    Tissue.STOMACH: (0.40, 0.60, 0.40, 0.40),
-    Tissue.AORTA: (0.25, 0.90, 0.15, 0.15),
-    Tissue.VENA_CAVA: (0.25, 0.85, 0.25, 0.35),
-    Tissue.PORTAL_VEIN: (0.28, 0.90, 0.25, 0.35),
-    Tissue.PANCREAS: (0.58, 0.65, 0.42, 0.40),
-    Tissue.ADRENAL: (0.42, 0.55, 0.40, 0.40),
-    Tissue.BOWEL_WALL: (0.40, 0.60, 0.40, 0.40),
-    Tissue.BOWEL_CONTENT: (0.35, 0.35, 0.70, 0.75),
-    Tissue.VISCERAL_FAT: (0.90, 0.30, 0.80, 0.15),
-    Tissue.SUBCUTANEOUS_FAT: (0.95, 0.30, 0.85, 0.20),
-    Tissue.SKIN: (0.40, 0.40, 0.40, 0.30),
-    Tissue.MUSCLE: (0.40, 0.42, 0.20, 0.18),
-    Tissue.CORTICAL_BONE: (0.08, 0.08, 0.06, 0.06),
-    Tissue.MARROW: (0.60, 0.40, 0.50, 0.25),
-    Tissue.LUNG: (0.06, 0.08, 0.06, 0.06),
-    Tissue.HEART: (0.35, 0.75, 0.30, 0.35),
-    Tissue.HEPATIC_VESSEL: (0.32, 0.88, 0.25, 0.45),
-    Tissue.STOMACH_CONTENT: (0.25, 0.25, 0.85, 0.90),
-    Tissue.URINE: (0.22, 0.40, 1.00, 1.00),
-    Tissue.SPINAL_CANAL: (0.30, 0.35, 0.85, 0.90),
-    Tissue.DISC: (0.35, 0.40, 0.45, 0.45),
-    Tissue.LUNG_VESSEL: (0.20, 0.50, 0.20, 0.25),
-    Tissue.ARTERY: (0.25, 0.85, 0.15, 0.20),
-}
+_DARKEST_LESION_HU = 14.0  # darker is a cyst's fluid
 
 
 @dataclass(frozen=True)
-class Palette:
-    """Grey values of one scan before blur and noise.
+class Look:
+    """How one scan is taken, drawn before anything is painted so that lesions can be made to show in it.
 
     Attributes:
-        mean, texture: (number of tissues,) mean value and deviation of the tissue's own texture.
-        lesion_unit: grey values that one unit of lesion contrast amounts to.
-        span: width of the range in which soft tissue lies; noise is measured against it.
+        modality: CT or MR.
+        palette: grey values.
+        sharp_mm: standard deviation of the in-plane blur.
+        slice_mm: thickness of the slices, 0 for slices as thin as the grid's.
+        slice_axis: across which axis they lie; 0 is axial.
+        noise: standard deviation in grey values.
+        grain: correlation of the noise in voxels.
     """
 
-    mean: torch.Tensor
-    texture: torch.Tensor
-    lesion_unit: float
-    span: float
+    modality: Modality
+    palette: Palette
+    sharp_mm: float
+    slice_mm: float
+    slice_axis: int
+    noise: float
+    grain: float
+
+    @property
+    def smallest_lesion_mm(self) -> float:
+        """Below this a lesion drowns in its slice."""
+        return max(4.0, 0.8 * self.slice_mm)
+
+    def faintest_lesion(self, diameter_mm: float) -> float:
+        """The least contrast, in lesion units, that a reader could make out; small lesions need more."""
+        return max(0.2, self.noise / self.palette.lesion_unit * float(np.clip(14 / diameter_mm, 0.7, 3)))
 
 
-def paint(
-    tissues: torch.Tensor,
-    contrast: torch.Tensor,
-    spacing_mm: float,
-    rng: np.random.Generator,
-    modality: Modality | None = None,
-) -> tuple[torch.Tensor, Modality]:
-    """A scan of the tissues: float32 (k, j, i) in HU (CT) or arbitrary units (MR), and which of the two it is."""
+def draw_look(rng: np.random.Generator, modality: Modality | None = None, settings: Settings = TRAINING) -> Look:
+    """A scanner, a sequence or phase, and a patient's tissues; half of the scans have thick slices."""
     drawn: Modality = "CT" if rng.random() < 0.5 else "MR"
     modality = modality or drawn
     palette = ct_palette(rng) if modality == "CT" else mr_palette(rng)
-    generator = torch_generator(rng)
-    index = tissues.long()
-    volume = palette.mean[index] + contrast * palette.lesion_unit
-    grain = smooth_noise(tuple(tissues.shape), max(1.0, rng.uniform(2, 8) / spacing_mm), generator)  # type: ignore[arg-type]
-    volume = volume + palette.texture[index] * grain
-    volume = _blurred(volume, spacing_mm, rng)
-    if modality == "MR":
-        field = smooth_noise(tuple(tissues.shape), rng.uniform(120, 300) / spacing_mm, generator)  # type: ignore[arg-type]
-        volume = volume * torch.exp(rng.uniform(0, 0.3) * field)
-    return _noisy(volume, palette, modality, generator, rng), modality
-
-
-def ct_palette(rng: np.random.Generator) -> Palette:
-    """Hounsfield units of one patient in one phase, between the tabulated phases more often than at them."""
-    phase = np.clip(rng.choice([0, 1, 2, 2, 2, 3]) + rng.normal(0, 0.25), 0, 3)
-    mean = np.zeros(len(Tissue))
-    for tissue, values in CT_HU.items():
-        mean[tissue] = np.interp(phase, range(4), values)
-    enhanced = mean - np.array([CT_HU.get(Tissue(t), (0,))[0] for t in range(len(Tissue))])
-    mean += enhanced * rng.normal(0, 0.25, len(Tissue)) + rng.normal(0, 6, len(Tissue))
-    mean[Tissue.LIVER] += rng.normal(0, 8) - (rng.exponential(25) if rng.random() < 0.3 else 0)
-    mean[Tissue.CORTICAL_BONE] += rng.normal(0, 120)
-    mean[Tissue.MARROW] += rng.normal(0, 40)
-    mean[Tissue.LUNG] += rng.normal(0, 50)
-    for content in (Tissue.BOWEL_CONTENT, Tissue.STOMACH_CONTENT):
-        mean[content] = rng.uniform(100, 400) if rng.random() < 0.3 else rng.uniform(-20, 70)
-    mean[Tissue.LESION] = mean[Tissue.LIVER]
-    texture = np.abs(rng.normal(0, 5, len(Tissue)))
-    texture[[Tissue.BOWEL_CONTENT, Tissue.STOMACH_CONTENT, Tissue.MARROW, Tissue.LUNG]] += rng.uniform(0, 40, 4)
-    return _palette(mean, texture, lesion_unit=70.0, span=250.0)
-
-
-def mr_palette(rng: np.random.Generator) -> Palette:
-    """Signal of one MR scan: a tabulated sequence with jitter, or every structure at random."""
-    mean = np.zeros(len(Tissue))
-    if rng.random() < 0.6:
-        sequence = np.clip(rng.choice(4) + rng.normal(0, 0.1), 0, 3)
-        lower = int(min(2, np.floor(sequence)))
-        share = float(round(sequence - lower, 1)) if sequence - lower in (0, 1) else sequence - lower
-        for tissue, values in MR_SIGNAL.items():
-            mean[tissue] = (1 - share) * values[lower] + share * values[lower + 1]
-        mean = np.clip(mean * np.exp(rng.normal(0, 0.2, len(Tissue))), 0, 1.3)
-    else:
-        mean = rng.uniform(0.05, 1.0, len(Tissue))
-        mean[Tissue.LUNG] = rng.uniform(0, 0.3)
-        mean[Tissue.CORTICAL_BONE] = rng.uniform(0, 0.4)
-    for empty in (Tissue.AIR, Tissue.GAS, Tissue.TABLE):
-        mean[empty] = 0.0
-    mean[Tissue.LIVER] = max(mean[Tissue.LIVER], 0.12)
-    mean[Tissue.LESION] = mean[Tissue.LIVER]
-    texture = np.abs(rng.normal(0, 0.03, len(Tissue)))
-    texture[[Tissue.AIR, Tissue.GAS, Tissue.TABLE]] = 0
-    scale = float(np.exp(rng.uniform(np.log(100), np.log(2000))))
-    return _palette(mean * scale, texture * scale, lesion_unit=0.45 * scale, span=scale)
-
-
-def _palette(mean: np.ndarray, texture: np.ndarray, lesion_unit: float, span: float) -> Palette:
-    return Palette(
-        torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(texture, dtype=torch.float32), lesion_unit, span
+    return Look(
+        modality=modality,
+        palette=palette,
+        sharp_mm=rng.uniform(0.5, 1.6),
+        slice_mm=rng.uniform(2, settings.thickest_mm) if rng.random() < 0.5 else 0.0,
+        slice_axis=0 if rng.random() < 0.9 else int(rng.integers(1, 3)),
+        noise=palette.span * settings.noise * float(np.exp(rng.uniform(np.log(0.01), np.log(0.09)))),
+        grain=rng.uniform(0, 0.9),
     )
 
 
-def _blurred(volume: torch.Tensor, spacing_mm: float, rng: np.random.Generator) -> torch.Tensor:
-    """The scanner's resolution: a little blur in plane, and thick slices in half of the scans."""
-    sharp = rng.uniform(0.5, 1.6) / spacing_mm
+def paint(
+    tissues: torch.Tensor, contrast: torch.Tensor, spacing_mm: float, look: Look, rng: np.random.Generator
+) -> torch.Tensor:
+    """A scan of the tissues: float32 (k, j, i) in HU (CT) or arbitrary units (MR).
+
+    Args:
+        tissues: uint8 (k, j, i) array of `Tissue`.
+        contrast: float32 (k, j, i) difference to the tissue's grey value, in lesion units.
+        spacing_mm: edge of the voxels.
+        look: of the scan.
+        rng: source of all chance.
+    """
+    palette, generator = look.palette, torch_generator(rng)
+    shape = (tissues.shape[0], tissues.shape[1], tissues.shape[2])
+    index = tissues.long()
+    volume = palette.mean[index] + contrast * palette.lesion_unit
+    if look.modality == "CT":
+        volume = torch.where(tissues == Tissue.LESION, volume.clamp_min(_DARKEST_LESION_HU), volume)
+    grain = smooth_noise(shape, max(1.0, rng.uniform(2, 8) / spacing_mm), generator)
+    volume = _blurred(volume + palette.texture[index] * grain, spacing_mm, look)
+    if look.modality == "MR":
+        shading = smooth_noise(shape, rng.uniform(120, 300) / spacing_mm, generator)
+        volume = volume * torch.exp(rng.uniform(0, 0.3) * shading)
+    if rng.random() < 0.15:
+        volume = _streaked(volume, palette, generator, rng) if look.modality == "CT" else _ghosted(volume, rng)
+    return _noisy(volume, look, generator)
+
+
+def _blurred(volume: torch.Tensor, spacing_mm: float, look: Look) -> torch.Tensor:
+    """The scanner's resolution: a little blur in plane, and the slices' thickness."""
+    sharp = look.sharp_mm / spacing_mm
     volume = gaussian_blur(volume, (sharp, sharp, sharp))
-    thickness = rng.uniform(2, 8)
-    if rng.random() < 0.5 and thickness > 1.5 * spacing_mm:
-        axis = 0 if rng.random() < 0.9 else int(rng.integers(1, 3))
-        volume = thick_slices(volume, axis, thickness / spacing_mm)
+    if look.slice_mm > 1.2 * spacing_mm:
+        volume = thick_slices(volume, look.slice_axis, look.slice_mm / spacing_mm)
     return volume
 
 
-def _noisy(
-    volume: torch.Tensor, palette: Palette, modality: Modality, generator: torch.Generator, rng: np.random.Generator
+def _streaked(
+    volume: torch.Tensor, palette: Palette, generator: torch.Generator, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Noise with a random grain: Gaussian for CT, Rician for MR."""
-    level = palette.span * float(np.exp(rng.uniform(np.log(0.01), np.log(0.09))))
-    grain = rng.uniform(0, 0.9)
+    """Streaks across each slice, all in one direction, as arms and metal cause them in CT."""
+    k, j, i = volume.shape
+    tilt = rng.uniform(-0.7, 0.7)
+    reach = int(np.ceil(abs(tilt) * i)) + 1
+    lines = gaussian_blur(torch.randn(k, j + 2 * reach, 1, generator=generator), (0.7, rng.uniform(0.3, 1.0), 0.0))
+    along = torch.arange(j)[:, None] + (tilt * torch.arange(i)[None, :]).round().long() + reach
+    strength = palette.span * rng.uniform(0.01, 0.06) / float(lines.std().clamp_min(1e-6))
+    where = smooth_noise((k, j, i), max(j, i) / 3, generator).clamp(0, 2)
+    return volume + strength * where * lines[:, along, 0]
 
-    def noise() -> torch.Tensor:
-        white = torch.randn(volume.shape, generator=generator)
-        soft = gaussian_blur(white, (grain * 0.5, grain, grain))
-        return soft / soft.std() * level
 
-    if modality == "CT":
-        return volume + noise()
-    return ((volume.clamp_min(0) + noise()) ** 2 + noise() ** 2).sqrt()
+def _ghosted(volume: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Faint copies along the phase-encoding direction, as breathing causes them in MR."""
+    axis = 1 if rng.random() < 0.7 else 2
+    shift = int(rng.integers(6, max(7, volume.shape[axis] // 3)))
+    copies = torch.roll(volume, shift, axis) + torch.roll(volume, -shift, axis)
+    return volume + rng.uniform(0.02, 0.1) * copies
+
+
+def _noisy(volume: torch.Tensor, look: Look, generator: torch.Generator) -> torch.Tensor:
+    """Noise with a grain: Gaussian for CT, Rician for MR."""
+    soft = gaussian_blur(torch.randn(volume.shape, generator=generator), (look.grain * 0.5, look.grain, look.grain))
+    noise = soft * (look.noise / soft.std())
+    if look.modality == "CT":
+        return volume + noise
+    # The imaginary channel's noise is the same pattern far away: as good as independent, at no cost.
+    far = torch.roll(noise, [n // 2 for n in noise.shape], (0, 1, 2))
+    return ((volume.clamp_min(0) + noise) ** 2 + far**2).sqrt()

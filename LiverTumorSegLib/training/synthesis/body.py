@@ -15,6 +15,7 @@ import torch
 
 from .anatomy import SPACING_MM, Anatomy, Tissue
 from .fields import gaussian_blur, smooth_noise, torch_generator
+from .pelvis import draw_arms, draw_pelvis
 from .vessels import draw_hepatic_vessels
 
 
@@ -33,16 +34,27 @@ class Cavity:
     radius: np.ndarray
 
 
-def complete_body(organs: Anatomy, rng: np.random.Generator) -> Anatomy:
-    """The whole trunk around `organs`; the labelled organs stay where they are."""
-    given = _padded(organs.tissues, round(60 / SPACING_MM))
+def complete_body(organs: Anatomy, rng: np.random.Generator, tall: bool = True) -> Anatomy:
+    """The whole trunk around `organs`; the labelled organs stay as they are.
+
+    Args:
+        organs: what is known.
+        rng: source of all chance.
+        tall: add chest, pelvis and arms in many bodies; else the body is as high as the organs' field.
+    """
+    arms = rng.random() < 0.3
+    given = _padded(organs.tissues, 130 if arms and tall else 60, rng, tall)
     tissues = given.copy()
     cavity = _cavity(tissues, rng)
+    crest = _iliac_crest(tissues) - round(rng.uniform(15, 45) / SPACING_MM)
     _draw_wall(tissues, cavity, rng)
     _draw_spine(tissues, cavity, rng)
     _draw_chest(tissues, cavity, rng)
     _draw_bowel_and_fat(tissues, cavity, rng)
     _fill_stomach(tissues, rng)
+    draw_pelvis(tissues, cavity.midline, cavity.spine, cavity.radius <= 1, crest, rng)
+    if arms and tall:
+        draw_arms(tissues, rng)
     draw_hepatic_vessels(tissues, rng)
     _draw_table(tissues, rng)
     refined = np.isin(tissues, (Tissue.STOMACH_CONTENT, Tissue.GAS, Tissue.HEPATIC_VESSEL))
@@ -51,9 +63,24 @@ def complete_body(organs: Anatomy, rng: np.random.Generator) -> Anatomy:
     return Anatomy(tissues, organs.source)
 
 
-def _padded(tissues: np.ndarray, margin: int) -> np.ndarray:
-    """Room for the wall beside the organs; slices are not added."""
-    return np.pad(tissues, ((0, 0), (margin, margin), (margin, margin)))
+def _padded(tissues: np.ndarray, margin_mm: float, rng: np.random.Generator, tall: bool) -> np.ndarray:
+    """Room beside the organs; in tall bodies often above for the chest, and below for the pelvis where it lacks."""
+    rows = np.flatnonzero((tissues == Tissue.LIVER).any((1, 2)))
+    above = rng.uniform(0, 200) if rng.random() < 0.7 else 0.0
+    below = rng.uniform(0, 280) if rows.size and rows[0] * SPACING_MM < 150 else 0.0
+    if not tall:
+        above = below = 0.0
+    beside = round(margin_mm / SPACING_MM)
+    return np.pad(tissues, ((round(below / SPACING_MM), round(above / SPACING_MM)), (beside, beside), (beside, beside)))
+
+
+def _iliac_crest(tissues: np.ndarray) -> int:
+    """The slice of the kidneys' lower end, or of the liver's: the pelvis begins a few centimetres below."""
+    for organ in (Tissue.KIDNEY, Tissue.LIVER):
+        rows = np.flatnonzero((tissues == organ).sum((1, 2)) > 20)
+        if rows.size:
+            return int(rows[0])
+    return 0
 
 
 def _track(mask: np.ndarray, axis: int, default: float, smooth_mm: float = 30.0) -> np.ndarray:

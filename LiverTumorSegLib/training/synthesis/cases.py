@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ...errors import LiverTumorSegError
+from ...output import write_nifti
 from .anatomy import SPACING_MM, labelmap_files, organs_from_labelmap
 from .appearance import Modality
 from .body import complete_body
 from .generator import Field, SyntheticScan, synthetic_scan
+from .preview import write_contact_sheet
 from .procedural import procedural_organs
 
 FIELD_MM = (260.0, 300.0, 400.0)
@@ -37,10 +40,8 @@ def write_case(
         labelmaps: a folder of label maps to take the organs from instead of formulas.
 
     Raises:
-        LiverTumorSegError: spacing out of range.
+        LiverTumorSegError: spacing out of range, or the files cannot be written.
     """
-    if not 0.5 <= spacing_mm <= 5:
-        raise LiverTumorSegError(f"spacing: wanted 0.5 to 5 mm, got {spacing_mm}")
     scan = draw_case(seed, modality, spacing_mm, labelmaps)
     paths = folder / f"{name}.nii.gz", folder / f"{name}_labels.nii.gz"
     grey = scan.volume.round().astype(np.int16)
@@ -48,14 +49,29 @@ def write_case(
         image = sitk.GetImageFromArray(array)
         image.SetSpacing([spacing_mm] * 3)
         image.SetOrigin([-n * spacing_mm / 2 for n in array.shape[::-1]])
-        sitk.WriteImage(image, str(path), True, 1)
+        write_nifti(image, path)
     return paths
+
+
+def write_preview(
+    folder: Path,
+    seeds: Iterable[int],
+    modality: Modality | None = None,
+    spacing_mm: float = SPACING_MM,
+    labelmaps: Path | None = None,
+) -> Path:
+    """Draw the scans of these seeds and write `preview.png`, a contact sheet of them, into `folder`."""
+    path = folder / "preview.png"
+    write_contact_sheet((draw_case(seed, modality, spacing_mm, labelmaps) for seed in seeds), path)
+    return path
 
 
 def draw_case(
     seed: int, modality: Modality | None = None, spacing_mm: float = SPACING_MM, labelmaps: Path | None = None
 ) -> SyntheticScan:
     """The scan itself; see `write_case`."""
+    if not 0.5 <= spacing_mm <= 5:
+        raise LiverTumorSegError(f"spacing: wanted 0.5 to 5 mm, got {spacing_mm}")
     rng = np.random.default_rng(seed)
     if labelmaps is None:
         organs = procedural_organs(rng)
@@ -64,4 +80,4 @@ def draw_case(
         organs = organs_from_labelmap(*sources[int(rng.integers(len(sources)))])
     k, j, i = (round(mm / spacing_mm) for mm in FIELD_MM)
     field = Field((k, j, i), spacing_mm, centre="organ", cut=0.0)
-    return synthetic_scan(complete_body(organs, rng), field, rng, modality)
+    return synthetic_scan(complete_body(organs, rng, tall=False), field, rng, modality)

@@ -21,8 +21,13 @@ def smooth_noise(shape: Shape, scale_voxels: float, generator: torch.Generator) 
     """
     coarse = [max(2, round(n / scale_voxels) + 2) for n in shape]
     lattice = torch.randn(1, 1, *coarse, generator=generator, device=generator.device)
-    field = functional.interpolate(lattice, size=shape, mode="trilinear", align_corners=True)[0, 0]
+    field = enlarged(lattice[0, 0], shape)
     return (field - field.mean()) / field.std().clamp_min(1e-6)
+
+
+def enlarged(field: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """A (k, j, i) field stretched linearly over more voxels, corner on corner."""
+    return functional.interpolate(field[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]
 
 
 def gaussian_blur(volume: torch.Tensor, sigma_voxels: tuple[float, float, float]) -> torch.Tensor:

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from .anatomy import LIVER_TISSUES, SPACING_MM, Anatomy, Tissue
-from .appearance import Modality, paint
-from .fields import Shape, smooth_noise, torch_generator
+from .appearance import Modality, draw_look, paint
+from .fields import Shape, enlarged, smooth_noise, torch_generator
 from .lesions import draw_lesions
+from .mimics import draw_mimics
+from .settings import TRAINING, Settings
+from .shapes import tissue_mask
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class Field:
     Attributes:
         shape: (k, j, i) voxels.
         spacing_mm: edge of a voxel.
-        centre: "body" for anywhere along the trunk near the liver, "liver" for a point in
-            the liver, "organ" for the liver's middle height and the body's axis.
+        centre: "body" for a height of the liver in half of the scans and any height of the trunk, from
+            chest to pelvis, in the others; "liver" for a point in the liver; "organ" for the liver's
+            middle height and the body's axis.
         cut: chance that the scan ends inside the field, above or below, as short scans do.
     """
 
@@ -54,54 +58,64 @@ class Field:
 
 
 def synthetic_scan(
-    anatomy: Anatomy, field: Field, rng: np.random.Generator, modality: Modality | None = None
+    anatomy: Anatomy,
+    field: Field,
+    rng: np.random.Generator,
+    modality: Modality | None = None,
+    settings: Settings = TRAINING,
 ) -> SyntheticScan:
     """Draw one scan of `anatomy`; all chance comes from `rng`, the modality too where none is given."""
-    tissues = _sampled_tissues(anatomy, field, rng)
-    lesions = draw_lesions(tissues, field.spacing_mm, rng)
-    volume, modality = paint(tissues, lesions.contrast, field.spacing_mm, rng, modality)
-    _cut_field(volume, tissues, modality, field, rng)
-    labels = torch.isin(tissues, torch.tensor(LIVER_TISSUES, dtype=torch.uint8)).to(torch.uint8)
+    tissues = _sampled_tissues(anatomy, field, rng, settings.bend)
+    look = draw_look(rng, modality, settings)
+    contrast = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics)
+    lesions = draw_lesions(tissues, field.spacing_mm, rng, look, settings.contrast)
+    contrast = torch.where(tissues == Tissue.LESION, lesions.contrast, contrast)
+    volume = paint(tissues, contrast, field.spacing_mm, look, rng)
+    _cut_field(volume, tissues, look.modality, field, rng)
+    labels = tissue_mask(tissues, LIVER_TISSUES).to(torch.uint8)
     labels[tissues == Tissue.LESION] = 2
-    return SyntheticScan(volume.numpy(), labels.numpy(), modality, field.spacing_mm, lesions.diameters_mm)
+    return SyntheticScan(volume.numpy(), labels.numpy(), look.modality, field.spacing_mm, lesions.diameters_mm)
 
 
-def _sampled_tissues(anatomy: Anatomy, field: Field, rng: np.random.Generator) -> torch.Tensor:
+def _sampled_tissues(anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float) -> torch.Tensor:
     """The anatomy's tissues on the field's grid after a random turn, stretch and bend (nearest voxel)."""
     source = torch.as_tensor(anatomy.tissues)
     centre = _centre(anatomy.tissues, field, rng)
-    axes = [(torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * field.spacing_mm for n in field.shape]
-    k, j, i = torch.meshgrid(*axes, indexing="ij")
+    k, j, i = (
+        ((torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * field.spacing_mm).reshape(view)
+        for n, view in zip(field.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+    )
     matrix = torch.as_tensor(_turn_and_stretch(rng), dtype=torch.float32)
     generator = torch_generator(rng)
-    bends = [(rng.uniform(0, 9), rng.uniform(70, 140)), (rng.uniform(0, 2.5), rng.uniform(20, 40))]
-    index = []
-    for row in range(3):
-        where = matrix[row, 0] * k + matrix[row, 1] * j + matrix[row, 2] * i
-        for amplitude_mm, scale_mm in bends:
-            where = where + amplitude_mm * smooth_noise(field.shape, scale_mm / field.spacing_mm, generator)
-        index.append((where / SPACING_MM + float(centre[row])).round().long())
+    bends = [(bend * rng.uniform(0, 9), rng.uniform(70, 140)), (bend * rng.uniform(0, 2.5), rng.uniform(20, 40))]
+    # The bends are smooth: half of the grid's resolution holds them.
+    half = (field.shape[0] // 2 + 1, field.shape[1] // 2 + 1, field.shape[2] // 2 + 1)
+    flat = torch.zeros((), dtype=torch.long)
     inside = torch.ones(field.shape, dtype=torch.bool)
-    for axis in range(3):
-        inside &= (index[axis] >= 0) & (index[axis] < source.shape[axis])
-        index[axis].clamp_(0, source.shape[axis] - 1)
-    tissues = source[index[0], index[1], index[2]]
+    for row, length in enumerate(source.shape):
+        fields = [a * smooth_noise(half, scale_mm / field.spacing_mm / 2, generator) for a, scale_mm in bends]
+        where = enlarged(fields[0] + fields[1], field.shape)
+        where = where + (matrix[row, 0] * k + matrix[row, 1] * j + matrix[row, 2] * i)
+        index = (where / SPACING_MM + float(centre[row])).round_().long()
+        inside &= (index >= 0) & (index < length)
+        flat = flat * length + index.clamp_(0, length - 1)
+    tissues = source.reshape(-1)[flat]
     tissues[~inside] = Tissue.AIR
     return tissues
 
 
 def _centre(tissues: np.ndarray, field: Field, rng: np.random.Generator) -> np.ndarray:
     """Voxel coordinates of the anatomy that come to lie in the field's middle."""
-    rows = np.flatnonzero((tissues == Tissue.LIVER).any((1, 2)))
+    rows = np.flatnonzero((tissues[:, ::2, ::2] == Tissue.LIVER).any((1, 2)))
     if field.centre == "liver":
         slice_k = int(rng.choice(rows))
         spots = np.argwhere(tissues[slice_k] == Tissue.LIVER)
         return np.array([slice_k, *spots[rng.integers(len(spots))]], float) + rng.normal(0, 15 / SPACING_MM, 3)
-    reach = field.shape[0] * field.spacing_mm / SPACING_MM / 2
-    middle_k = (rows[0] + rows[-1]) / 2
-    wide = 0.6 * reach if rng.random() < 0.2 else 0.0
-    k = middle_k if field.centre == "organ" else rng.uniform(rows[0] - wide, rows[-1] + wide)
-    body = np.argwhere((tissues != Tissue.AIR).any(0))
+    if field.centre == "organ":
+        k = (rows[0] + rows[-1]) / 2
+    else:
+        k = rng.uniform(rows[0], rows[-1]) if rng.random() < 0.5 else rng.uniform(0, len(tissues))
+    body = np.argwhere((tissues[::4] != Tissue.AIR).any(0))
     middle = (body.min(0) + body.max(0)) / 2
     return np.array([k, *(middle + rng.normal(0, 20 / SPACING_MM, 2))])
 

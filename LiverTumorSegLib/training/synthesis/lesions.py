@@ -14,7 +14,10 @@ import numpy as np
 import torch
 
 from .anatomy import LIVER_TISSUES, Tissue
-from .fields import smooth_noise, torch_generator
+from .appearance import Look
+from .shapes import draw_ball, tissue_mask
+
+_LEAST_SHARE = 0.25  # of a lesion must lie in the liver, or it is not drawn
 
 
 @dataclass(frozen=True)
@@ -31,40 +34,45 @@ class DrawnLesions:
     diameters_mm: tuple[float, ...]
 
 
-def draw_lesions(tissues: torch.Tensor, spacing_mm: float, rng: np.random.Generator) -> DrawnLesions:
+def draw_lesions(
+    tissues: torch.Tensor, spacing_mm: float, rng: np.random.Generator, look: Look, contrast: float = 1.0
+) -> DrawnLesions:
     """Draw between no and a dozen lesions into `tissues` (changed in place: `Tissue.LESION`).
 
     Args:
         tissues: uint8 (k, j, i) array of `Tissue`.
         spacing_mm: edge of its voxels.
         rng: source of all chance.
+        look: of the scan; no lesion is smaller or fainter than can be seen in it.
+        contrast: factor on the lesions' difference to the liver.
     """
-    contrast = torch.zeros(tissues.shape)
-    liver = torch.nonzero(torch.isin(tissues, torch.tensor(LIVER_TISSUES, dtype=torch.uint8)))
+    drawn_contrast = torch.zeros(tissues.shape)
+    liver = torch.nonzero(tissue_mask(tissues, LIVER_TISSUES))
     if len(liver) < 200:
-        return DrawnLesions(contrast, ())
-    count = 0 if rng.random() < 0.2 else int(min(12, rng.geometric(0.35)))
+        return DrawnLesions(drawn_contrast, ())
+    count = 0 if rng.random() < 0.2 else int(min(12, rng.geometric(0.3)))
     kindred = _patient_contrast(rng)
     drawn = []
     for _ in range(count):
-        diameter = _diameter_mm(rng)
+        diameter = _diameter_mm(rng, look.smallest_lesion_mm)
         centre = liver[int(rng.integers(len(liver)))].numpy() + rng.uniform(-0.5, 0.5, 3)
         strength = kindred * rng.uniform(0.7, 1.3) if rng.random() < 0.8 else _patient_contrast(rng)
-        if _draw_lesion(tissues, contrast, centre, diameter / spacing_mm, strength, rng):
+        strength = contrast * float(np.sign(strength)) * max(abs(strength), look.faintest_lesion(diameter))
+        if _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, strength, rng):
             drawn.append(diameter)
-    return DrawnLesions(contrast, tuple(drawn))
+    return DrawnLesions(drawn_contrast, tuple(drawn))
 
 
-def _diameter_mm(rng: np.random.Generator) -> float:
+def _diameter_mm(rng: np.random.Generator, smallest_mm: float) -> float:
     """Log-uniform: about half under 20 mm, one in twelve above 60 mm."""
-    low, high = (60, 130) if rng.random() < 0.08 else (4.5, 60)
+    low, high = (60, 130) if rng.random() < 0.08 else (smallest_mm, 60)
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _patient_contrast(rng: np.random.Generator) -> float:
-    """Darker than the liver in three of four patients, else brighter; never invisible."""
-    strength = rng.uniform(0.22, 1.0)
-    return float(-strength if rng.random() < 0.75 else strength)
+    """Darker than the liver in two of three patients, else brighter."""
+    strength = rng.uniform(0.25, 1.0)
+    return float(-strength if rng.random() < 0.67 else strength)
 
 
 def _draw_lesion(
@@ -75,23 +83,29 @@ def _draw_lesion(
     strength: float,
     rng: np.random.Generator,
 ) -> bool:
-    """Draw one lesion (diameter in voxels) in its box; True if any voxel became lesion."""
+    """Draw one lesion (diameter in voxels) in its box; True if enough of it lies in the liver."""
     radius = max(diameter / 2, 0.9)
-    reach = int(np.ceil(radius * 1.6)) + 1
-    low = np.maximum(np.round(centre).astype(int) - reach, 0)
-    high = np.minimum(np.round(centre).astype(int) + reach + 1, tissues.shape)
-    if (high - low < 2).any():
+    lumps = rng.uniform(0.18, 0.35) if rng.random() < 0.15 else rng.uniform(0.0, 0.18)
+    ball = draw_ball(tuple(tissues.shape), centre, radius, lumps, rng)
+    if ball is None:
         return False
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    level = _distance_field(low, high, centre, radius, rng)
-    home = torch.isin(tissues[box], torch.tensor(LIVER_TISSUES, dtype=torch.uint8))
+    box, level = ball.box, ball.level
+    home = tissue_mask(tissues[box], LIVER_TISSUES)
     if rng.random() < 0.15:  # grows over the liver's edge into fat
-        home |= torch.isin(tissues[box], torch.tensor([Tissue.VISCERAL_FAT], dtype=torch.uint8)) & (level < 0.8)
+        home |= (tissues[box] == Tissue.VISCERAL_FAT) & (level < 0.8)
     inside = (level < 1) & home
-    if not bool(inside.any()):
+    if float(inside.sum()) < _LEAST_SHARE * 4 / 3 * np.pi * radius**3:
         return False
     # The liver's ragged edge would cut splinters off, which count as lesions of their own.
     inside = torch.as_tensor(cc3d.largest_k(inside.numpy(), k=1, connectivity=6).astype(bool))
+    values = _values(level, strength, radius, rng)
+    tissues[box][inside] = Tissue.LESION
+    contrast[box][inside] = values[inside]
+    return True
+
+
+def _values(level: torch.Tensor, strength: float, radius: float, rng: np.random.Generator) -> torch.Tensor:
+    """Contrast over a lesion's box: even, with a rim or capsule, with a core, or fading into the liver."""
     values = torch.full(level.shape, strength)
     style = rng.random()
     if style < 0.25 and radius > 3:  # rim or capsule
@@ -99,23 +113,5 @@ def _draw_lesion(
     elif style < 0.5 and radius > 3:  # necrotic or fibrotic core
         values[level < rng.uniform(0.3, 0.7)] = strength * rng.uniform(1.2, 1.8)
     elif style < 0.6:  # fades into the liver
-        values = values * (1.25 - level.clamp(0, 1)).clamp(0.3, 1)
-    tissues[box][inside] = Tissue.LESION
-    contrast[box][inside] = values[inside]
-    return True
-
-
-def _distance_field(
-    low: np.ndarray, high: np.ndarray, centre: np.ndarray, radius: float, rng: np.random.Generator
-) -> torch.Tensor:
-    """Normalised distance from the lesion's centre: 1 on its surface, an ellipsoid with lumps."""
-    axes = [
-        torch.arange(int(a), int(b), dtype=torch.float32) - float(c) for a, b, c in zip(low, high, centre, strict=True)
-    ]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    stretch = rng.uniform(0.75, 1.3, 3)
-    matrix = torch.as_tensor(turn / (radius * stretch)[None, :], dtype=torch.float32)
-    distance = torch.einsum("akji,ab->bkji", offsets, matrix).square().sum(0).sqrt()
-    lumps = smooth_noise(tuple(distance.shape), max(2.0, radius * rng.uniform(0.5, 1.0)), torch_generator(rng))  # type: ignore[arg-type]
-    return distance * (1 + rng.uniform(0.0, 0.18) * lumps).clamp(0.5, 1.6)
+        values = values * (1.25 - level.clamp(0, 1)).clamp(0.4, 1)
+    return values

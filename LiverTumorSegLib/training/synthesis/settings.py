@@ -1,0 +1,30 @@
+"""What can be shifted in the generator, to see whether a network depends on how its scans were drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Factors and limits of the drawing; the defaults are what networks are trained on.
+
+    Attributes:
+        noise: factor on the noise.
+        contrast: factor on the lesions' difference to the liver.
+        bend: factor on the deformation of the anatomy.
+        mimics: factor on the chance of each thing that looks like a lesion and is none.
+        thickest_mm: thickest slices.
+    """
+
+    noise: float = 1.0
+    contrast: float = 1.0
+    bend: float = 1.0
+    mimics: float = 1.0
+    thickest_mm: float = 8.0
+
+
+TRAINING = Settings()
+
+SHIFTED = Settings(noise=1.25, contrast=0.85, bend=1.3, mimics=1.3, thickest_mm=9.0)
+"""Harder than anything trained on: what decides between networks."""

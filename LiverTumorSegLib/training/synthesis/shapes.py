@@ -1,0 +1,65 @@
+"""Lumpy balls in a box: the shape of lesions and of what looks like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .anatomy import Tissue
+from .fields import smooth_noise, torch_generator
+
+Box = tuple[slice, slice, slice]
+
+
+def tissue_mask(tissues: torch.Tensor, wanted: Iterable[Tissue]) -> torch.Tensor:
+    """Boolean array of the same shape: where any of the wanted tissues is."""
+    table = torch.zeros(256, dtype=torch.bool)
+    table[list(wanted)] = True
+    return table[tissues.long()]
+
+
+@dataclass(frozen=True)
+class Ball:
+    """A bent ellipsoid within an array.
+
+    Attributes:
+        box: the part of the array that it may touch.
+        level: float32 over the box, the distance from the centre divided by the surface's: below 1 is inside.
+    """
+
+    box: Box
+    level: torch.Tensor
+
+
+def draw_ball(
+    shape: tuple[int, ...], centre: np.ndarray, radius: float, lumps: float, rng: np.random.Generator
+) -> Ball | None:
+    """A ball with random axes and lumps, or None where hardly any of its box lies in the array.
+
+    Args:
+        shape: of the array (k, j, i).
+        centre: in voxels.
+        radius: mean radius in voxels.
+        lumps: how far, as a share, its surface departs from an ellipsoid's.
+        rng: source of all chance.
+    """
+    reach = int(np.ceil(radius * 1.6)) + 1
+    middle = np.round(centre).astype(int)
+    low, high = np.maximum(middle - reach, 0), np.minimum(middle + reach + 1, shape)
+    if (high - low < 2).any():
+        return None
+    axes = [
+        torch.arange(int(a), int(b), dtype=torch.float32) - float(c) for a, b, c in zip(low, high, centre, strict=True)
+    ]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    stretch = rng.uniform(0.75, 1.3, 3)
+    matrix = torch.as_tensor(turn / (radius * stretch)[None, :], dtype=torch.float32)
+    distance = torch.einsum("akji,ab->bkji", offsets, matrix).square().sum(0).sqrt()
+    size = (distance.shape[0], distance.shape[1], distance.shape[2])
+    noise = smooth_noise(size, max(2.0, radius * rng.uniform(0.5, 1.0)), torch_generator(rng))
+    box = (slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])), slice(int(low[2]), int(high[2])))
+    return Ball(box, distance * (1 + lumps * noise).clamp(0.5, 1.6))
