@@ -172,7 +172,7 @@ def _drawn(window: str, scene: bytes, limit_s: float) -> np.ndarray | None:
     with _lock:
         child = _waiting.pop(window, None)
     try:
-        if child is None:
+        if child is None or child.poll() is not None:  # none was started, or it has ended while it waited
             child = _child(window)
         with child:
             try:

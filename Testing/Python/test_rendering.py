@@ -83,12 +83,14 @@ def test_a_child_that_was_started_early_draws_the_same_picture_and_is_started_on
     assert np.array_equal(early, late)
 
 
-def test_a_child_that_gets_no_scene_ends_in_silence() -> None:
+def test_a_child_that_gets_no_scene_ends_in_silence_and_the_next_picture_has_another() -> None:
     rendering.get_ready()
     (child,) = rendering._waiting.values()
     answer, _ = child.communicate(b"", 20)
     assert answer == b""
     assert child.returncode in (0, rendering_vtk.NO_OPENGL)
+    picture = rendering.render_3d(asymmetric(AXIAL), (16, 12))
+    assert (picture is None) == (child.returncode == rendering_vtk.NO_OPENGL)
 
 
 def test_the_front_view_fills_the_picture_with_the_liver() -> None:
