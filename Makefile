@@ -41,7 +41,7 @@ format: $(VENV)/.ready-to-test
 
 bench: $(VENV)/.ready-to-test
 	@test -n "$(BENCHMARKS)" || { echo "make bench: wanted Testing/Benchmarks/bench*.py, found none" >&2; exit 2; }
-	@$(INSTALL) ".[report,slicer,test,bench]"
+	@$(INSTALL) ".[report,train,cluster,slicer,test,bench]"
 	set -e; for benchmark in $(BENCHMARKS); do $(PY) "$$benchmark"; done
 
 clean:
@@ -55,7 +55,7 @@ $(VENV)/.ready-to-run: $(REQUIREMENTS) | $(PY)
 
 $(VENV)/.ready-to-test: $(REQUIREMENTS) | $(PY)
 	@echo "Installing LiverTumorSeg and its test tools into $(VENV) (minutes the first time) ..."
-	@$(INSTALL) ".[report,slicer,test]"
+	@$(INSTALL) ".[report,train,cluster,slicer,test]"
 	@touch $@ $(VENV)/.ready-to-run
 
 # Debian's python3 comes without ensurepip; its python3-pip can then fill an environment from outside.
