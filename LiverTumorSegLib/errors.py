@@ -35,6 +35,10 @@ class DeviceError(LiverTumorSegError):
     """The device or engine asked for is not on this computer."""
 
 
+class TrainingError(LiverTumorSegError):
+    """A training run cannot begin, go on or be resumed; what it has so far stays where it is."""
+
+
 class OutputError(LiverTumorSegError):
     """The results cannot be written where the user wants them."""
 

@@ -1,0 +1,49 @@
+"""How network output becomes the final labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """The rules that the evidence for liver and tumour goes through before it is labels.
+
+    Attributes:
+        keep_liver_above: keep liver components at least this share of the largest; 1.0 keeps only
+            the largest (S1 as printed), 0.1 also keeps the parts of a resected or bilobed liver.
+        fill_holes: close cavities of the liver, tumours included.
+        tumour_reach_mm: keep tumours that touch the liver dilated by this much, so that
+            subcapsular ones are not lost.
+        min_liver_contact: of the voxels around a tumour, at least this share must be liver; else it
+            lies beside the liver, not in it, and becomes background. 0 asks for none.
+        opening_radius_voxels: opening of the tumour mask with a digital ball on the scan's grid
+            (S1, section 3.2.1: 2, which deletes lesions under 33 voxels); 0 for none.
+        min_lesion_ml: drop tumour components smaller than this.
+        min_lesion_probability: drop tumour components whose mean probability is lower; a sensitivity
+            factor f lowers the odds of this threshold by f.
+    """
+
+    keep_liver_above: float = 0.1
+    fill_holes: bool = True
+    tumour_reach_mm: float = 5.0
+    min_liver_contact: float = 0.0
+    opening_radius_voxels: int = 0
+    min_lesion_ml: float = 0.0
+    min_lesion_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_liver_above <= 1:
+            raise RecipeError(f"postprocessing.keep_liver_above: wanted above 0 up to 1, got {self.keep_liver_above}")
+        limits = {
+            "min_liver_contact": 1,
+            "min_lesion_probability": 1,
+            "opening_radius_voxels": 50,
+            "tumour_reach_mm": 1000,
+            "min_lesion_ml": 1_000_000,
+        }
+        for name, most in limits.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise RecipeError(f"postprocessing.{name}: wanted 0 up to {most}, got {getattr(self, name)}")
