@@ -1,4 +1,4 @@
-"""Where a region of a scan lies on a network's isotropic grid, and the way back.
+"""Where a region of a scan lies on a network's grid, and the way back.
 
 Conventions: sizes, indices and boxes are in SimpleITK's (i, j, k) order, arrays in (k, j, i).
 A grid's axes run to the patient's left, back and head (LPS), as the networks were trained:
@@ -7,13 +7,14 @@ either the scan's own axes, reordered and flipped, or for strongly oblique scans
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 
-from .recipe import Grid
+from .recipe import Axis, Grid
 
 # Scans turned by no more than this keep their own axes: no turn of the voxels, faster, and within
 # what the networks saw in training.
@@ -41,25 +42,30 @@ class Box:
 
 @dataclass(frozen=True)
 class GridGeometry:
-    """An isotropic grid in physical space (SimpleITK's LPS millimetres).
+    """A grid in physical space (SimpleITK's LPS millimetres).
 
     Attributes:
         origin: centre of voxel (0, 0, 0).
-        spacing_mm: edge of a voxel.
+        spacing_mm: edges of a voxel along (i, j, k).
         direction: SimpleITK's row-major 3 x 3 matrix.
         size: (i, j, k) voxels.
     """
 
     origin: tuple[float, ...]
-    spacing_mm: float
+    spacing_mm: tuple[float, float, float]
     direction: tuple[float, ...]
     size: tuple[int, int, int]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return math.prod(self.spacing_mm) / 1000
 
     def image(self, array: np.ndarray) -> sitk.Image:
         """A (k, j, i) array of this grid as an image."""
         image = sitk.GetImageFromArray(array)
         image.SetOrigin(self.origin)
-        image.SetSpacing([self.spacing_mm] * 3)
+        image.SetSpacing(self.spacing_mm)
         image.SetDirection(self.direction)
         return image
 
@@ -87,23 +93,47 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
     Args:
         image: the scan.
         box: the region that the network shall see.
-        grid: spacing or shape, see `recipe.Grid`.
+        grid: spacing, shape or one rule an axis, see `recipe.Grid`.
     """
     direction = _grid_direction(image)
     corners = np.array([_corner(image, box, ends) for ends in product((0, 1), repeat=3)]) @ direction
     low, high = corners.min(0), corners.max(0)
     extent = high - low
     if grid.shape is not None:
-        spacing = float((extent / np.array(grid.shape)).max())
+        spacing = np.full(3, float((extent / np.array(grid.shape)).max()))
         size = np.array(grid.shape)
     else:
-        spacing = float(grid.spacing_mm or 1.0)
-        steps = np.maximum(1, np.ceil(np.round(extent / spacing / grid.multiple_of, 6)))
-        size = (steps * grid.multiple_of).astype(int)
+        isotropic = np.full(3, grid.spacing_mm or 1.0)
+        spacing = isotropic if grid.axes is None else _spacing_of_axes(image, grid.axes)
+        size = _rounded_up(extent, spacing, np.array(grid.multiples))
     first = (low + high) / 2 - (size - 1) / 2 * spacing
+    if grid.axes is not None:
+        # An odd number of voxels too many goes to the far side, so that a grid of the scan's own voxels lies on them.
+        first += (size - _rounded_up(extent, spacing, np.ones(3))) % 2 / 2 * spacing
     origin = direction @ first
-    i, j, k = (int(n) for n in size)
-    return GridGeometry(tuple(map(float, origin)), spacing, tuple(map(float, direction.ravel())), (i, j, k))
+    (x, y, z), (i, j, k) = map(float, spacing), (int(n) for n in size)
+    return GridGeometry(tuple(map(float, origin)), (x, y, z), tuple(map(float, direction.ravel())), (i, j, k))
+
+
+def _spacing_of_axes(image: sitk.Image, axes: tuple[Axis, Axis, Axis]) -> np.ndarray:
+    """What the axes of a grid amount to in mm; the scan's own axis is the one that runs most along the grid's."""
+    order, _ = axes_towards_lps(image)
+    spacing = []
+    for own, axis in zip(order, axes, strict=True):
+        own_mm = image.GetSpacing()[own]
+        if axis.spacing_mm is not None:
+            spacing.append(axis.spacing_mm)
+        elif axis.times_own is not None:
+            spacing.append(own_mm * axis.times_own)
+        else:
+            spacing.append(own_mm * image.GetSize()[own] / (axis.voxels or 1))
+    return np.array(spacing)
+
+
+def _rounded_up(extent: np.ndarray, spacing: np.ndarray, multiple_of: np.ndarray) -> np.ndarray:
+    """Voxels that cover an extent in mm, in whole multiples."""
+    steps = np.maximum(1, np.ceil(np.round(extent / spacing / multiple_of, 6)))
+    return np.asarray(steps * multiple_of).astype(int)
 
 
 def _grid_direction(image: sitk.Image) -> np.ndarray:
@@ -132,16 +162,16 @@ def resample_to_grid(image: sitk.Image, box: Box, geometry: GridGeometry, paddin
     """
     region = image if box == whole_box(image) else sitk.RegionOfInterest(image, box.size, box.start)
     # Plain interpolation would skip voxels and keep all of their noise.
-    factors = [
-        max(1, min(int(geometry.spacing_mm / s + 1e-6), n)) for s, n in zip(region.GetSpacing(), box.size, strict=True)
-    ]
+    factors = [1, 1, 1]
+    for coarse, axis in zip(geometry.spacing_mm, axes_towards_lps(image)[0], strict=True):
+        factors[axis] = max(1, min(int(coarse / region.GetSpacing()[axis] + 1e-6), box.size[axis]))
     if max(factors) > 1:
         region = sitk.BinShrink(region, factors)
     # A scan of few slices would fade into the padding over half a voxel at its ends.
     nearest_edge = sitk.ResampleImageFilter()
     nearest_edge.SetSize(geometry.size)
     nearest_edge.SetOutputOrigin(geometry.origin)
-    nearest_edge.SetOutputSpacing([geometry.spacing_mm] * 3)
+    nearest_edge.SetOutputSpacing(geometry.spacing_mm)
     nearest_edge.SetOutputDirection(geometry.direction)
     nearest_edge.SetInterpolator(sitk.sitkLinear)
     nearest_edge.SetOutputPixelType(sitk.sitkFloat32)

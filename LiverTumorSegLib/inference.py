@@ -31,6 +31,9 @@ from .resources import user_path
 
 __all__ = ["Engine", "export_openvino", "open_engine", "resolve_device", "run_network"]
 
+Reduce = Callable[[np.ndarray], np.ndarray]
+"""Logits (classes, k, j, i) of some slices -> what is kept of them, (anything, k, j, i); it must not change them."""
+
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 ENGINES = ("auto", "openvino", "torch")
 _SMALLEST_WINDOW = 48  # voxels a side; smaller ones see too little to be worth it
@@ -80,6 +83,7 @@ def run_network(
     window: Triple | None = None,
     overlap: float = 0.25,
     progress: Callable[[float], None] | None = None,
+    reduce: Reduce | None = None,
 ) -> np.ndarray:
     """Run a network over a region, whole or in overlapping windows of one size.
 
@@ -92,16 +96,18 @@ def run_network(
         window: (i, j, k) size above which the region is tiled, or None to run it whole.
         overlap: share of a window that neighbours have in common, at least.
         progress: told the share that is done, from above 0 up to 1.
+        reduce: what to keep of the logits, applied to slabs of slices as they are finished, so that many classes of a
+            large region need not be held at once. Each slice must be reduced for itself.
 
     Returns:
-        float32 logits (classes, k, j, i).
+        float32 logits (classes, k, j, i), or whatever `reduce` makes of them.
     """
     size = array.shape[1:]
     wanted = size if window is None else tuple(min(a, b) for a, b in zip(size, window[::-1], strict=True))
     tile = wanted
     while True:
         try:
-            return _run_tiles(engine, array, tile, overlap, progress)
+            return _run_tiles(engine, array, tile, overlap, progress, reduce)
         except MemoryError as error:
             smaller = tuple(_halved(side) for side in tile)
             if smaller != tile:
@@ -121,6 +127,7 @@ def _run_tiles(
     tile: tuple[int, ...],
     overlap: float,
     progress: Callable[[float], None] | None,
+    reduce: Reduce | None,
 ) -> np.ndarray:
     starts = [_starts(size, side, overlap) for size, side in zip(array.shape[1:], tile, strict=True)]
     count = math.prod(map(len, starts))
@@ -128,23 +135,59 @@ def _run_tiles(
         logits = engine(array[None])[0]
         if progress:
             progress(1.0)
-        return logits
-    weight = _gaussian(tile)
-    total = np.zeros(array.shape[1:], np.float32)
-    mean: np.ndarray | None = None
-    for done, corner in enumerate(product(*starts), 1):
-        region = tuple(slice(start, start + side) for start, side in zip(corner, tile, strict=True))
-        logits = engine(array[(slice(None), *region)][None])[0]
-        if mean is None:
-            mean = np.zeros((len(logits), *array.shape[1:]), np.float32)
+        return reduce(logits) if reduce else logits
+    slab = _Slab(tile, array.shape[1:])
+    result: np.ndarray | None = None
+    corners = list(product(*starts[1:]))
+    for row, (first, following) in enumerate(zip(starts[0], [*starts[0][1:], array.shape[1]], strict=True)):
+        for done, corner in enumerate(corners, 1):
+            region = tuple(slice(start, start + side) for start, side in zip((first, *corner), tile, strict=True))
+            slab.add(engine(array[(slice(None), *region)][None])[0], region[1:])
+            if progress:
+                progress((row * len(corners) + done) / count)
+        finished = slab.finished(following - first)
+        kept = reduce(finished) if reduce else finished
+        if following - first == array.shape[1]:
+            return kept
+        if result is None:
+            result = np.empty((len(kept), *array.shape[1:]), kept.dtype)
+        result[:, first:following] = kept
+        slab.move_on(following - first)
+    assert result is not None
+    return result
+
+
+class _Slab:
+    """The weighted mean of the windows in the slices under way, as many as a window has."""
+
+    def __init__(self, tile: tuple[int, ...], size: tuple[int, ...]) -> None:
+        self._weight = _gaussian(tile)
+        self._total = np.zeros((tile[0], *size[1:]), np.float32)
+        self._mean: np.ndarray | None = None
+
+    def add(self, logits: np.ndarray, region: tuple[slice, ...]) -> None:
+        """Take in the logits of a window, whose place in the slices is `region`."""
+        if self._mean is None:
+            self._mean = np.zeros((len(logits), *self._total.shape), np.float32)
+            self._change = np.empty(logits.shape, np.float32)
         # A running mean stays exact where all windows agree, and needs no division at the end.
-        total[region] += weight
-        part = mean[(slice(None), *region)]
-        part += (logits - part) * (weight / total[region])
-        if progress:
-            progress(done / count)
-    assert mean is not None
-    return mean
+        total, part = self._total[(slice(None), *region)], self._mean[(slice(None), slice(None), *region)]
+        total += self._weight
+        np.subtract(logits, part, out=self._change)
+        self._change *= self._weight / total
+        part += self._change
+
+    def finished(self, slices: int) -> np.ndarray:
+        """The mean of the first slices, of which no further window comes."""
+        assert self._mean is not None
+        return self._mean[:, :slices]
+
+    def move_on(self, slices: int) -> None:
+        """Forget the first slices; the next windows begin so many further on."""
+        assert self._mean is not None
+        for field in (self._total, *self._mean):
+            field[: len(field) - slices] = field[slices:].copy()
+            field[len(field) - slices :] = 0
 
 
 def _starts(size: int, side: int, overlap: float) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from .filters import filtered
 from .recipe import Intensity
 
 LIVER_CLIP = 2.0
@@ -19,7 +20,7 @@ _TYPICAL_LIVER_HU = 90.0
 def scale_intensity(
     volume: np.ndarray, intensity: Intensity, modality: str, liver_level: float | None = None
 ) -> np.ndarray:
-    """Clip and scale grey values as the recipe says.
+    """Clip, scale and filter grey values as the recipe says.
 
     Args:
         volume: (k, j, i) array in HU (CT) or arbitrary units (MR).
@@ -28,10 +29,14 @@ def scale_intensity(
         liver_level: the liver's median grey value, for "liver"; a typical one where it is not known.
 
     Returns:
-        float32 array of the same shape: 0..1 for "unit", zero mean and unit deviation for "zscore",
-        -2..2 with the liver at 0 for "liver".
+        float32 array of the same shape: 0..1 for "unit", -1..1 for "symmetric", zero mean and unit deviation
+        for "zscore", -2..2 with the liver at 0 for "liver".
     """
-    volume = volume.astype(np.float32)
+    return filtered(_scaled(volume.astype(np.float32), intensity, modality, liver_level), intensity)
+
+
+def _scaled(volume: np.ndarray, intensity: Intensity, modality: str, liver_level: float | None) -> np.ndarray:
+    """Clipped and scaled grey values of an array that may be changed."""
     if intensity.scale == "liver":
         level = liver_level if liver_level is not None else _typical_level(volume, modality)
         width = intensity.liver_window[0] if modality == "CT" else max(intensity.liver_window[1] * level, 1e-6)
@@ -42,7 +47,27 @@ def scale_intensity(
     if intensity.scale == "zscore":
         return np.asarray((volume - volume.mean()) / max(float(volume.std()), 1e-6), np.float32)
     low, high = limits if limits is not None else (float(volume.min()), float(volume.max()))
-    return np.asarray((volume - low) / max(high - low, 1e-6), np.float32)
+    volume = np.asarray((volume - low) / max(high - low, 1e-6), np.float32)
+    return volume * 2 - 1 if intensity.scale == "symmetric" else volume
+
+
+def with_context(channels: np.ndarray, slices: int) -> np.ndarray:
+    """Neighbouring slices as channels, for networks that look at single slices (S0's 2.5D).
+
+    Args:
+        channels: (channels, k, j, i).
+        slices: how many along k, odd; 1 leaves the array as it is. At the ends the last slice stands for those beyond.
+
+    Returns:
+        (channels * slices, k, j, i): for each channel, the slices from the lowest to the highest k. It may be a
+        read-only view of `channels`.
+    """
+    if slices == 1:
+        return channels
+    reach = slices // 2
+    padded = np.pad(channels, ((0, 0), (reach, reach), (0, 0), (0, 0)), mode="edge")
+    windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(padded, slices, axis=1), -1, 1)
+    return windows.reshape(-1, *channels.shape[1:])
 
 
 def liver_level(volume: np.ndarray, liver: np.ndarray) -> float | None:

@@ -103,7 +103,7 @@ def _aligned_steps(
     start = frame.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(box.start))
     steps = []
     for n, (axis, sign) in enumerate(zip(order, signs, strict=True)):
-        step = sign * image.GetSpacing()[axis] / geometry.spacing_mm
+        step = sign * image.GetSpacing()[axis] / geometry.spacing_mm[n]
         steps.append(_Steps.at(start[n] + step * np.arange(box.size[axis]), geometry.size[n]))
     return order, steps
 

@@ -1,6 +1,6 @@
-"""segment(): the cascade, in reading order (S1, section 3.2.2).
+"""segment(): one study from the scan to labels on its grid, by whichever system the bundle's recipe names.
 
-read -> whole field -> network 1 -> liver's box -> crop -> network 2 -> labels on the scan's grid.
+check -> phases -> study -> system -> labels and provenance.
 """
 
 from __future__ import annotations
@@ -8,28 +8,21 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from . import __version__
 from .bundle import Bundle
 from .errors import recorded_warnings, warn
-from .geometry import Box, GridGeometry, box_of_mask, box_within, fit_grid, resample_to_grid, whole_box, widened
 from .images import calibrate_ct, check_image, modality_of
-from .inference import Engine, open_engine, resolve_device, run_network
+from .inference import Engine, open_engine, resolve_device
 from .phases import prepared_phases
-from .postprocessing import Evidence, large_components
-from .preprocessing import liver_level, padding_value, scale_intensity
 from .segmentation import Provenance, Segmentation, check_sensitivity
-
-Progress = Callable[[str, float], None]
-"""Told the name of the step under way and the share of it that is done, 0 to 1."""
+from .systems import Outcome, check_recipe, system_named
+from .systems.stages import Networks, Progress, Study, silent
 
 
 def segment(
@@ -49,7 +42,7 @@ def segment(
         image: 3D CT (HU) or MR scan of any orientation and spacing.
         bundle: a loaded bundle, or the name or folder of one.
         phases: further scans of the same study by the names that the bundle's recipe gives them, on grids of their
-            own. They are taken to lie in one frame of reference with the scan: nothing is registered. Optional ones
+            own. They must lie in one frame of reference with the scan; systems that align them do so. Optional ones
             may be missing and are then 0 in every voxel of the network's input.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "f32", "bf16" or "f16".
@@ -74,11 +67,15 @@ class Segmenter:
         """Load the bundle and open its networks on a device; see `segment` for the arguments."""
         began = time.perf_counter()
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        check_recipe(self.bundle.recipe)
         self.device = resolve_device(device)
         self.engines: list[Engine] = [
             open_engine(self.bundle, stage, device=self.device, precision=precision)
             for stage in self.bundle.recipe.stages
         ]
+        names = [stage.name for stage in self.bundle.recipe.stages]
+        self._networks = Networks(self.bundle.recipe, dict(zip(names, self.engines, strict=True)))
+        self._run = system_named(self.bundle.recipe.system)
         self.opening_seconds = time.perf_counter() - began
 
     def __call__(
@@ -97,58 +94,20 @@ class Segmenter:
             kind = modality or modality_of(image)
             declared, sure = self.bundle.recipe.phases, modality is not None
             others = prepared_phases(declared, phases or {}, image, kind, modality_is_sure=sure)
-            case = _Case(calibrate_ct(image) if kind == "CT" else image, others, kind, progress or _silent)
-            evidence = self._cascade(case)
-            with case.step("labels"):
-                labels = evidence.labels_like(case.image, sensitivity)
+            study = Study(calibrate_ct(image) if kind == "CT" else image, others, kind, progress or silent)
+            outcome = self._run(study, self._networks)
+            with study.step("labels"):
+                labels = outcome.evidence.labels_like(study.scan, sensitivity)
             if not _any(labels):
                 warn("no liver was found in this scan; the segmentation is empty")
         for text in texts:
             warn(text)
-        return Segmentation(labels, case.image, self._provenance(case, texts), evidence, sensitivity)
+        made = self._provenance(study, outcome, texts)
+        return Segmentation(
+            labels, study.scan, made, outcome.evidence, sensitivity, outcome.kinds, outcome.patient_class
+        )
 
-    def _cascade(self, case: _Case) -> Evidence:
-        """Stage after stage, each on the box that the one before left it."""
-        recipe = self.bundle.recipe
-        box = whole_box(case.image)
-        evidence, volumes = self._run_stage(case, 0, box)
-        for stage in range(1, len(recipe.stages)):
-            organ = (evidence.liver > 0) | (evidence.tumour > 0)
-            if organ.any():
-                kept = large_components(organ, recipe.postprocessing.keep_liver_above)
-                sure = kept & (evidence.liver > np.maximum(evidence.tumour, 0))
-                case.liver_levels = [None if each is None else liver_level(each, sure) for each in volumes]
-                found = box_of_mask(kept, evidence.geometry, case.image)
-                box = widened(found, case.image, recipe.crop.margin_mm, recipe.crop.margin_voxels)
-            else:
-                warn("the first stage found no liver; the second one searched the whole scan")
-                box = whole_box(case.image)
-            evidence, volumes = self._run_stage(case, stage, box)
-        return evidence
-
-    def _run_stage(self, case: _Case, number: int, box: Box) -> tuple[Evidence, list[np.ndarray | None]]:
-        """What the stage's network says, and the grey values of each scan that it was asked about."""
-        stage, engine = self.bundle.recipe.stages[number], self.engines[number]
-        with case.step(f"{stage.name}: prepare"):
-            geometry = fit_grid(case.image, box, stage.grid)
-            volumes = case.resampled(box, geometry)
-            channels = np.zeros((len(volumes), *geometry.size[::-1]), np.float32)
-            for channel, volume, level in zip(channels, volumes, case.liver_levels, strict=True):
-                if volume is not None:
-                    channel[:] = scale_intensity(volume, stage.intensity, case.modality, level)
-        with case.step(f"{stage.name}: network"):
-            logits = run_network(
-                engine,
-                channels,
-                stage.window,
-                stage.overlap,
-                lambda share: case.progress(f"{stage.name}: network", share),
-            )
-        case.stages[stage.name] = {"spacing_mm": round(geometry.spacing_mm, 4), "size_voxels": geometry.size}
-        liver, tumour = (np.clip(logits[c] - logits[0], -100, 100).astype(np.float16) for c in (1, 2))
-        return Evidence(liver, tumour, geometry, self.bundle.recipe.postprocessing), volumes
-
-    def _provenance(self, case: _Case, warnings: list[str]) -> Provenance:
+    def _provenance(self, study: Study, outcome: Outcome, warnings: list[str]) -> Provenance:
         recipe, engine = self.bundle.recipe, self.engines[-1]
         return Provenance(
             software=f"LiverTumorSeg {__version__}",
@@ -157,63 +116,21 @@ class Segmenter:
             bundle_sha256=self.bundle.sha256,
             recipe=recipe.name,
             variant=recipe.variant,
-            modality=case.modality,
+            modality=study.modality,
             device=engine.device,
             engine=engine.name,
             precision=engine.precision,
-            size_voxels=case.image.GetSize(),
-            spacing_mm=case.image.GetSpacing(),
+            size_voxels=study.scan.GetSize(),
+            spacing_mm=study.scan.GetSpacing(),
             versions=_versions(),
-            stages=case.stages,
-            seconds={name: round(value, 3) for name, value in case.seconds.items()},
+            stages=study.stages,
+            seconds={name: round(value, 3) for name, value in study.seconds.items()},
             peak_memory_mb=peak_memory_mb(),
             warnings=tuple(warnings),
-            phases=tuple(name for name, scan in case.phases.items() if scan is not None),
+            phases=tuple(name for name, scan in study.phases.items() if scan is not None),
+            system=recipe.system,
+            details=outcome.details,
         )
-
-
-@dataclass
-class _Case:
-    """One study under way.
-
-    Attributes:
-        image: the main scan.
-        phases: the other ones, None where one is missing.
-        liver_levels: the liver's median grey value in the scan and each phase, once a stage has found it.
-    """
-
-    image: sitk.Image
-    phases: dict[str, sitk.Image | None]
-    modality: str
-    progress: Progress
-    liver_levels: list[float | None] = field(init=False)
-    seconds: dict[str, float] = field(default_factory=dict)
-    stages: dict[str, dict[str, object]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.liver_levels = [None] * (1 + len(self.phases))
-
-    def resampled(self, box: Box, geometry: GridGeometry) -> list[np.ndarray | None]:
-        """What the scan and each phase show in a box of the scan, on a grid; None where one shows nothing there."""
-        volumes: list[np.ndarray | None] = [self._on_grid(self.image, box, geometry)]
-        for name, phase in self.phases.items():
-            own = box_within(self.image, box, phase) if phase is not None else None
-            if phase is not None and own is None:
-                warn(f"phase {name}: it does not reach the region of the liver and counts as missing there")
-            volumes.append(self._on_grid(phase, own, geometry) if phase is not None and own is not None else None)
-        return volumes
-
-    def _on_grid(self, scan: sitk.Image, box: Box, geometry: GridGeometry) -> np.ndarray:
-        return resample_to_grid(scan, box, geometry, padding_value(scan, self.modality))
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a step and tell of its start and end."""
-        self.progress(name, 0.0)
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-        self.progress(name, 1.0)
 
 
 def peak_memory_mb() -> float:
@@ -235,7 +152,3 @@ def _versions() -> dict[str, str]:
 
 def _any(labels: sitk.Image) -> bool:
     return bool(sitk.GetArrayViewFromImage(labels).max() > 0)
-
-
-def _silent(step: str, share: float) -> None:
-    pass

@@ -11,27 +11,41 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError, RecipeError
+from .csr_unet import build_csr_unet
+from .dense_multiscale import build_dense_multiscale
+from .dynunet import build_dynunet
+from .elanres_msca_unet import build_elanres_msca_unet
 from .highresnet import build_highresnet
+from .retina_unet import build_retina_unet
 from .segresnet import build_segresnet
 from .unet import build_unet
+from .unet2d import build_unet2d
 from .vnet import build_vnet
 
 if TYPE_CHECKING:
     import torch
 
 NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
+    "csr_unet": build_csr_unet,
+    "dense_multiscale": build_dense_multiscale,
+    "dynunet": build_dynunet,
+    "elanres_msca_unet": build_elanres_msca_unet,
     "highresnet": build_highresnet,
     "segresnet": build_segresnet,
     "unet": build_unet,
+    "unet2d": build_unet2d,
     "vnet": build_vnet,
 }
+
+DETECTORS: dict[str, Callable[..., torch.nn.Module]] = {"retina_unet": build_retina_unet}
+"""Networks that give findings besides classes, for stages whose task is "detect"."""
 
 
 def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torch.nn.Module:
     """A network with fresh weights, in training mode.
 
     Args:
-        name: a key of `NETWORKS`.
+        name: a key of `NETWORKS` or `DETECTORS`.
         arguments: keyword arguments of its builder, as they come from JSON; lists become tuples.
 
     Returns:
@@ -41,9 +55,10 @@ def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torc
         RecipeError: unknown name, unknown argument, or a value that the network refuses.
         DeviceError: torch or MONAI is not installed.
     """
-    if name not in NETWORKS:
-        raise RecipeError(f"network: wanted one of {', '.join(sorted(NETWORKS))}, got {name!r}")
-    builder = NETWORKS[name]
+    builders = {**NETWORKS, **DETECTORS}
+    if name not in builders:
+        raise RecipeError(f"network: wanted one of {', '.join(sorted(builders))}, got {name!r}")
+    builder = builders[name]
     given = {key: _tupled(value) for key, value in (arguments or {}).items()}
     allowed = list(inspect.signature(builder).parameters)
     for key in given:
@@ -55,8 +70,9 @@ def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torc
         raise
     except ImportError as error:
         raise DeviceError(f"network {name}: wanted torch and monai (pip install torch monai), got: {error}") from error
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise RecipeError(f"network {name}: wanted arguments that build it, got {given}: {error}") from error
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())  # RuntimeError is all that torch raises
+        raise RecipeError(f"network {name}: wanted arguments that build it, got {given}: {reason}") from error
 
 
 def _tupled(value: Any) -> Any:

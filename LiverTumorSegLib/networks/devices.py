@@ -70,12 +70,13 @@ def list_devices() -> list[Device]:
 
 
 def available_cores() -> int:
-    """How many CPU cores this process may keep busy, by its affinity and its container's quota."""
+    """How many CPU cores this process may keep busy, by its affinity, its container's quota and OMP_NUM_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):  # no such file outside Linux containers; "max" where unlimited
         quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
         cores = min(cores, math.ceil(quota / period))
-    return max(1, cores)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(asked)) if asked.isdecimal() else cores)
 
 
 def _has_nvidia_driver() -> bool:

@@ -14,7 +14,7 @@ from ..errors import BundleError, DeviceError
 from ..recipe import Stage
 from . import build_network
 from .devices import available_cores
-from .export import import_openvino
+from .export import import_openvino, prepare_for_inference
 from .weights import load_weights
 
 _COMPILED_SHAPES = 2  # each compiled shape keeps its own working memory
@@ -152,8 +152,9 @@ class TorchEngine:
             raise DeviceError(
                 f"engine: wanted torch for {device}, which is not installed (pip install torch)"
             ) from error
-        self._network = build_network(stage.network, stage.arguments).eval().requires_grad_(False)
+        self._network = build_network(stage.network, stage.arguments).requires_grad_(False)
         load_weights(self._network, weights)
+        prepare_for_inference(self._network)
         # torch's GroupNorm on a CPU is off by 1 % in channels-last on large volumes.
         grouped = any(isinstance(module, torch.nn.GroupNorm) for module in self._network.modules())
         self._layout = torch.contiguous_format if grouped else torch.channels_last_3d
@@ -189,4 +190,6 @@ class TorchEngine:
         if device == "cpu" and available_cores() < torch.get_num_threads():
             torch.set_num_threads(available_cores())
         self._network.to(device)
-        self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        for parameter in self._network.parameters():
+            if parameter.dim() == 5:  # convolutions of single slices stay as they are
+                parameter.data = parameter.data.contiguous(memory_format=self._layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from pathlib import Path
@@ -27,11 +28,28 @@ def import_openvino() -> Any:
     return openvino
 
 
+def prepare_for_inference(network: torch.nn.Module) -> torch.nn.Module:
+    """Put a network into evaluation mode and fold what only training needs, in place.
+
+    A module that can be re-parameterised has a method `fuse()`, which does it in place and nothing when it is called
+    again; the network's outputs stay the same to rounding, its tensors do not fit its weights' file any more.
+
+    Returns:
+        The network itself.
+    """
+    network.eval()
+    for module in list(network.modules()):
+        fuse = getattr(type(module), "fuse", None)  # of the class: a submodule may have that name, too
+        if callable(fuse):
+            fuse(module)
+    return network
+
+
 def export_openvino(network: torch.nn.Module, path: Path, in_channels: int = 1) -> None:
     """Write `<path>` (.xml) and its weights (.bin) for inputs (1, in_channels, k, j, i) of any size.
 
     Weights are stored in float16; normalisations that use stored statistics are folded when the
-    file is compiled. The network's mode (training or evaluation) is left as it was.
+    file is compiled, re-parameterised branches before. The network itself is left as it was.
 
     Raises:
         ImportError: openvino is not installed.
@@ -40,14 +58,10 @@ def export_openvino(network: torch.nn.Module, path: Path, in_channels: int = 1) 
     import torch
 
     example = torch.zeros(1, in_channels, *(_TRACED_SIDE,) * 3)
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # OpenVINO's converter calls it
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            shape = openvino.PartialShape([1, in_channels, -1, -1, -1])
-            model = openvino.convert_model(network, example_input=example, input=[shape])
-    finally:
-        network.train(was_training)
+    prepared = prepare_for_inference(copy.deepcopy(network))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # OpenVINO's converter calls it
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        shape = openvino.PartialShape([1, in_channels, -1, -1, -1])
+        model = openvino.convert_model(prepared, example_input=example, input=[shape])
     openvino.save_model(model, path, compress_to_fp16=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BundleError
+from ..errors import BundleError, OutputError
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,31 @@ def save_weights(network: torch.nn.Module, path: Path, half: bool = True) -> Non
         tensors[name] = tensor.detach().to("cpu", kind).clone(memory_format=torch.contiguous_format)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
             raise BundleError(f"{path}: wanted finite numbers in {kind}, tensor {name} has others")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors))
-    os.replace(partial, path)
+    write_durably(path, save(tensors))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file by new content that is on the disk before the old one goes.
+
+    Raises:
+        OutputError: it cannot be written; the old file is still there.
+    """
+    aside = path.with_name(path.name + ".partial")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OutputError(f"{path}: wanted to write it, got: {error.strerror}") from error
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
@@ -67,16 +89,19 @@ def check_weights(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         BundleError: not a safetensors file, or shorter or longer than its header says.
     """
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        text = file.read(length) if length <= _MAX_HEADER else b""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+            text = file.read(length) if length <= _MAX_HEADER else b""
+    except OSError as error:
+        raise BundleError(f"{path}: wanted a safetensors file, it cannot be read: {error.strerror}") from error
     size = path.stat().st_size - 8 - length
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
         shapes = {str(name): tuple(int(n) for n in each["shape"]) for name, each in header.items()}
         ends = [_end(each) for each in header.values()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: wanted a safetensors file, its header cannot be read") from error
     if not shapes or max(ends) != size:
         raise BundleError(f"{path}: wanted {max(ends, default=0)} bytes of tensors, got {size}")

@@ -59,3 +59,13 @@ def test_a_driver_without_torch_leaves_the_cpu(monkeypatch):
     monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: True)
     monkeypatch.setattr(devices.sys, "platform", "linux")
     assert [each.device for each in list_devices()] == ["cpu"]
+
+
+@pytest.mark.parametrize(("asked", "cores"), [("1", 1), ("3", 3), ("64", 8), ("0", 1), ("many", 8), ("", 8)])
+def test_a_process_that_was_given_fewer_threads_keeps_to_them(
+    asked: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: "max 100000")
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert devices.available_cores() == cores

@@ -19,7 +19,7 @@ from LiverTumorSegLib.geometry import (
     whole_box,
     widened,
 )
-from LiverTumorSegLib.recipe import Grid
+from LiverTumorSegLib.recipe import Axis, Grid
 
 AXIAL = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 LEFT_HANDED = (1, 0, 0, 0, 1, 0, 0, 0, -1)
@@ -53,7 +53,94 @@ def test_a_grid_of_given_spacing_is_rounded_up_and_centred_on_the_box():
 def test_a_grid_of_given_shape_takes_the_smallest_isotropic_spacing_at_which_the_box_fits():
     grid = fit_grid(scan(), whole_box(scan()), Grid(shape=(20, 20, 10)))
     assert grid.size == (20, 20, 10)
-    assert grid.spacing_mm == pytest.approx(6.0)  # 60 mm over 10 voxels; the other sides have room
+    assert grid.spacing_mm == pytest.approx((6.0, 6.0, 6.0))  # 60 mm over 10 voxels; the other sides have room
+
+
+def test_each_axis_of_a_grid_can_have_a_rule_of_its_own():
+    axes = (Axis(spacing_mm=1.5), Axis(times_own=0.5, multiple_of=10), Axis(voxels=24, multiple_of=16))
+    grid = fit_grid(scan(), whole_box(scan()), Grid(axes=axes))
+    # i: 40 mm by 1.5 are 26.7 voxels. j: half of 2 mm, 32 voxels, up to 40. k: 60 mm in 24 are 2.5 mm, up to 32.
+    assert grid.spacing_mm == pytest.approx((1.5, 1.0, 2.5))
+    assert grid.size == (27, 40, 32)
+    assert grid.voxel_ml == pytest.approx(0.00375)
+
+
+def test_the_rules_of_a_grid_s_axes_hold_for_the_scan_s_axes_that_run_along_them():
+    # A coronal scan: its i runs to the left, its k to the back and its j to the feet.
+    image = scan(size=(20, 16, 12), spacing=(2.0, 3.0, 5.0), direction=CORONAL)
+    axes = (Axis(times_own=1.0), Axis(voxels=8), Axis(times_own=2.0))
+    grid = fit_grid(image, whole_box(image), Grid(axes=axes))
+    # To the left 2 mm; to the back 12 slices of 5 mm in 8 voxels; to the head twice 3 mm, for 48 mm.
+    assert grid.spacing_mm == pytest.approx((2.0, 7.5, 6.0))
+    assert grid.size == (20, 8, 8)
+
+
+def test_a_crop_has_the_spacing_that_the_whole_scan_would_have():
+    axes = (Axis(voxels=40), Axis(times_own=1.0), Axis(times_own=1.0))
+    grid = fit_grid(scan(), Box((5, 0, 0), (6, 16, 12)), Grid(axes=axes))
+    assert grid.spacing_mm == pytest.approx((1.0, 2.0, 5.0))  # 20 voxels of 2 mm in 40
+    assert grid.size == (12, 16, 12)
+
+
+def test_half_of_what_rounding_adds_stands_on_each_side_and_an_odd_voxel_on_the_far_one():
+    axes = (Axis(times_own=1.0, multiple_of=24), Axis(times_own=1.0, multiple_of=17), Axis(times_own=1.0))
+    grid = fit_grid(scan(), whole_box(scan()), Grid(axes=axes))
+    assert grid.size == (24, 17, 12)
+    # The scan's first voxel is at 11, -7, 30 mm: two more of 2 mm before it along i, none along j for a 17th after it.
+    assert grid.origin == pytest.approx((7.0, -7.0, 30.0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([AXIAL, LEFT_HANDED, CORONAL, RAS]), st.integers(1, 8), st.data())
+def test_a_grid_of_the_scan_s_own_voxels_holds_exactly_their_values(direction, multiple_of, data):
+    image = scan(size=(9, 8, 7), spacing=(0.7, 0.9, 2.5), direction=direction)
+    start = [data.draw(st.integers(0, n - 1)) for n in image.GetSize()]
+    size = [data.draw(st.integers(1, n - a)) for n, a in zip(image.GetSize(), start, strict=True)]
+    box = Box(tuple(start), tuple(size))
+    array = np.arange(1, 9 * 8 * 7 + 1, dtype=np.float32).reshape(7, 8, 9)
+    numbered = sitk.GetImageFromArray(array)
+    numbered.CopyInformation(image)
+    axis = Axis(times_own=1.0, multiple_of=multiple_of)
+    grid = fit_grid(numbered, box, Grid(axes=(axis, axis, axis)))
+    found = resample_to_grid(numbered, box, grid, 0.0)
+    assert all(n % multiple_of == 0 for n in grid.size)
+    assert np.sort(found[found > 0]) == pytest.approx(np.sort(array[box.slices].ravel()), abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([AXIAL, LEFT_HANDED, CORONAL, RAS, "oblique"]),
+    st.tuples(
+        *[st.sampled_from([Axis(spacing_mm=1.7), Axis(times_own=1.0), Axis(times_own=2.0), Axis(voxels=19)])] * 3
+    ),
+    st.data(),
+)
+def test_a_box_that_goes_through_a_grid_comes_back_with_a_grid_s_voxel_around_it_at_most(direction, axes, data):
+    turned = tuple(np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, -1.0]]).ravel())
+    image = scan(size=(24, 22, 20), spacing=(1.5, 2.0, 3.0), direction=turned if direction == "oblique" else direction)
+    start = [data.draw(st.integers(0, n - 6)) for n in image.GetSize()]
+    size = [data.draw(st.integers(6, n - a)) for n, a in zip(image.GetSize(), start, strict=True)]
+    box = Box(tuple(start), tuple(size))
+    grid = fit_grid(image, box, Grid(axes=axes))
+    back = box_of_mask(np.ones(grid.size[::-1], bool), grid, image)
+    assert all(b <= a for a, b in zip(box.start, back.start, strict=True))
+    assert all(b + m >= a + n for a, n, b, m in zip(box.start, box.size, back.start, back.size, strict=True))
+    if direction != "oblique":  # there the box of the turned box is larger
+        order, _ = axes_towards_lps(image)
+        for coarse, axis in zip(grid.spacing_mm, order, strict=True):
+            assert back.size[axis] <= box.size[axis] + 2 * (coarse / image.GetSpacing()[axis]) + 2
+
+
+def test_averaging_before_a_coarse_grid_happens_along_its_coarse_axes_alone():
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(rng.normal(100, 20, (40, 40, 40)).astype(np.float32))
+    image.SetDirection([float(d) for d in CORONAL])  # the grid's j is the scan's k
+    axes = (Axis(times_own=1.0), Axis(times_own=4.0), Axis(times_own=1.0))
+    volume = resample_to_grid(image, whole_box(image), fit_grid(image, whole_box(image), Grid(axes=axes)), 0.0)
+    assert volume.shape == (40, 10, 40)
+    wanted = sitk.GetArrayFromImage(image).reshape(10, 4, 40, 40).mean(1)  # k in fours, j, i of the scan
+    # The grid's k runs to the head, against the scan's j.
+    assert volume == pytest.approx(wanted.transpose(1, 0, 2)[::-1], abs=1e-3)
 
 
 def test_a_strongly_oblique_scan_gets_the_patient_s_axes_and_a_slightly_turned_one_keeps_its_own(oblique):

@@ -284,7 +284,11 @@ def test_torch_takes_over_with_a_warning_where_openvino_is_not_installed(
 
 
 def test_weights_that_do_not_fit_the_recipe_are_refused_by_both_engines(bundle: Bundle) -> None:
-    stage = replace(RECIPE.stages[0], arguments={**RECIPE.stages[0].arguments, "out_channels": 4})
+    stage = replace(
+        RECIPE.stages[0],
+        arguments={**RECIPE.stages[0].arguments, "out_channels": 4},
+        classes=("background", "b", "c", "d"),
+    )
     with pytest.raises(BundleError, match=r"wanted \(1, 4\) channels in and out, as stage whole says, got \(1, 3\)"):
         open_engine(bundle, stage, "cpu", engine="openvino")
     with pytest.raises(BundleError, match=r"whole\.safetensors: tensor .*: wanted shape"):

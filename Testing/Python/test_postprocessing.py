@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.geometry import GridGeometry
-from LiverTumorSegLib.postprocessing import Evidence, large_components, opening
+from LiverTumorSegLib.postprocessing import Evidence, _above, large_components, opening
 from LiverTumorSegLib.recipe import Postprocessing
 
 SIZE = (40, 32, 24)
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
-GRID = GridGeometry((0.0, 0.0, 0.0), 2.0, IDENTITY, SIZE)
+GRID = GridGeometry((0.0, 0.0, 0.0), (2.0, 2.0, 2.0), IDENTITY, SIZE)
 
 
 def blank() -> np.ndarray:
@@ -61,6 +61,26 @@ def test_a_tumour_at_the_capsule_is_kept_and_one_far_from_the_liver_is_not():
     assert (found == 2).sum() == 64
     assert (found[8:12, 8:12, 17:21] == 2).all()
     assert (labels(liver, tumour, Postprocessing(tumour_reach_mm=0.0)) == 2).sum() == 0
+
+
+def test_the_reach_and_the_volume_are_in_millimetres_on_a_grid_of_thick_slices():
+    thick = GridGeometry((0.0, 0.0, 0.0), (1.0, 1.0, 5.0), IDENTITY, SIZE)
+    image = sitk.Image(SIZE, sitk.sitkInt16)
+    image.SetSpacing((1.0, 1.0, 5.0))
+
+    def volumes(rules: Postprocessing) -> list[int]:
+        liver, tumour = blank(), blank()
+        block(liver, (4, 4, 4), (12, 12, 8))
+        block(tumour, (19, 8, 8), (4, 4, 2))  # 4 mm beside the liver in plane: 32 voxels, 0.16 ml
+        block(tumour, (8, 8, 14), (5, 4, 2))  # 15 mm above it, as near in voxels: 40 voxels, 0.2 ml
+        evidence = Evidence(liver.astype(np.float16), tumour.astype(np.float16), thick, rules)
+        found = sitk.GetArrayFromImage(evidence.labels_like(image)) == 2
+        return [int(found[:12].sum()), int(found[12:].sum())]
+
+    assert volumes(Postprocessing(tumour_reach_mm=3.9)) == [0, 0]
+    assert volumes(Postprocessing(tumour_reach_mm=4.1)) == [32, 0]
+    assert volumes(Postprocessing(tumour_reach_mm=15.1)) == [32, 40]
+    assert volumes(Postprocessing(tumour_reach_mm=15.1, min_lesion_ml=0.18)) == [0, 40]
 
 
 def test_a_tumour_beside_the_liver_is_background_and_one_at_its_edge_is_kept():
@@ -188,3 +208,13 @@ def test_the_tumour_s_probability_is_the_softmax_over_the_three_classes():
     wanted = np.exp(2) / (np.exp(2) + np.exp(1) + 1)
     assert probability.GetPixel(0, 0, 0) == pytest.approx(wanted, abs=1e-3)
     assert probability.GetSpacing() == (2.0, 2.0, 2.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-120, 120), st.lists(st.floats(-100, 100, width=16), min_size=1))
+def test_integers_tell_which_float16_numbers_are_above_a_limit_and_at_most_the_nearest_one_too_many(limit, numbers):
+    field = np.array([*numbers, 0.0, -0.0, limit], np.float16)
+    found = _above(field, limit)
+    above = field.astype(float) > limit
+    assert found[above].all()
+    assert len({float(each) for each in field[found & ~above]}) <= 1

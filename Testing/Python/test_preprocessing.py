@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LiverTumorSegLib.preprocessing import liver_level, padding_value, scale_intensity
+from LiverTumorSegLib.preprocessing import liver_level, padding_value, scale_intensity, with_context
 from LiverTumorSegLib.recipe import Intensity
 
 UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0, 100), scale="unit")
@@ -67,7 +67,29 @@ def test_the_liver_s_level_is_its_median_and_unknown_where_hardly_any_was_found(
     assert liver_level(volume, volume < 5) is None
 
 
-@pytest.mark.parametrize("scale", ["unit", "zscore", "liver"])
+def test_symmetric_scaling_maps_the_limits_to_minus_one_and_one():
+    recipe = Intensity(ct_clip_hu=(-200, 200), scale="symmetric")
+    volume = np.array([-1000.0, -200.0, -50.0, 0.0, 100.0, 900.0]).reshape(1, 1, 6)
+    assert scale_intensity(volume, recipe, "CT").ravel() == pytest.approx([-1, -1, -0.25, 0, 0.5, 1])
+
+
+def test_neighbouring_slices_become_channels_and_the_last_one_stands_for_those_beyond():
+    volume = np.array([10.0, 20.0, 30.0], np.float32).reshape(1, 3, 1, 1)
+    channels = with_context(volume, 5)
+    assert channels.shape == (5, 3, 1, 1)
+    # For the first slice: itself three times, as nothing lies below it, then the two above.
+    assert channels[:, 0, 0, 0].tolist() == [10, 10, 10, 20, 30]
+    assert channels[:, 1, 0, 0].tolist() == [10, 10, 20, 30, 30]
+    assert channels[:, 2, 0, 0].tolist() == [10, 20, 30, 30, 30]
+
+
+def test_each_scan_s_slices_stay_together():
+    volume = np.arange(8.0, dtype=np.float32).reshape(2, 4, 1, 1)
+    assert with_context(volume, 3)[:, 2, 0, 0].tolist() == [1, 2, 3, 5, 6, 7]
+    assert with_context(volume, 1) is volume
+
+
+@pytest.mark.parametrize("scale", ["unit", "symmetric", "zscore", "liver"])
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_volume_of_one_value_stays_finite(scale, modality):
     recipe = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale=scale)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.geometry import Box, GridGeometry, fit_grid, whole_box
-from LiverTumorSegLib.recipe import Grid
+from LiverTumorSegLib.recipe import Axis, Grid
 from LiverTumorSegLib.restoring import restore_labels
 
 DIRECTIONS = {
@@ -46,10 +46,18 @@ def ball_logits(geometry: GridGeometry, centre: np.ndarray, radius: float) -> np
     return (radius - np.linalg.norm(there - centre, axis=-1)).astype(np.float32)
 
 
+GRIDS = {
+    "isotropic": Grid(spacing_mm=2.5),
+    "of each axis": Grid(axes=(Axis(spacing_mm=1.2), Axis(voxels=20), Axis(times_own=1.0, multiple_of=8))),
+    "native": Grid(axes=(Axis(times_own=1.0), Axis(times_own=1.0), Axis(times_own=1.0))),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize("name", [*DIRECTIONS, "oblique"])
-def test_a_ball_comes_back_at_its_place_in_every_orientation(name, oblique):
+def test_a_ball_comes_back_at_its_place_in_every_orientation(name, grid, oblique):
     image = scan(DIRECTIONS.get(name, oblique))
-    geometry = fit_grid(image, whole_box(image), Grid(spacing_mm=2.5))
+    geometry = fit_grid(image, whole_box(image), grid)
     centre = np.array(image.TransformContinuousIndexToPhysicalPoint((17.0, 11.0, 7.0)))
     liver, tumour = ball_logits(geometry, centre, 12.0), ball_logits(geometry, centre, 6.0)
     tumour += liver  # ahead of the liver inside its own ball
@@ -95,7 +103,7 @@ def test_the_fast_way_and_resampling_in_space_agree():
 
 def test_the_higher_of_two_positive_classes_wins_and_none_positive_is_background():
     image = scan(DIRECTIONS["axial"], size=(4, 4, 4), spacing=(2, 2, 2))
-    geometry = GridGeometry(image.GetOrigin(), 2.0, image.GetDirection(), (4, 4, 4))
+    geometry = GridGeometry(image.GetOrigin(), (2.0, 2.0, 2.0), image.GetDirection(), (4, 4, 4))
     liver = np.array([-1, 1, 1, -1], np.float32)[None, None].repeat(4, 0).repeat(4, 1)
     tumour = np.array([-1, 0.5, 2, 0.1], np.float32)[None, None].repeat(4, 0).repeat(4, 1)
     labels = restore_labels(liver, tumour, geometry, image, whole_box(image))
