@@ -65,7 +65,7 @@ def synthetic_scan(
     settings: Settings = TRAINING,
 ) -> SyntheticScan:
     """Draw one scan of `anatomy`; all chance comes from `rng`, the modality too where none is given."""
-    tissues = _sampled_tissues(anatomy, field, rng, settings.bend)
+    tissues = sampled_tissues(anatomy, field, rng, settings.bend)
     look = draw_look(rng, modality, settings)
     contrast = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics)
     lesions = draw_lesions(tissues, field.spacing_mm, rng, look, settings.contrast)
@@ -77,7 +77,7 @@ def synthetic_scan(
     return SyntheticScan(volume.numpy(), labels.numpy(), look.modality, field.spacing_mm, lesions.diameters_mm)
 
 
-def _sampled_tissues(anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float) -> torch.Tensor:
+def sampled_tissues(anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float) -> torch.Tensor:
     """The anatomy's tissues on the field's grid after a random turn, stretch and bend (nearest voxel)."""
     source = torch.as_tensor(anatomy.tissues)
     centre = _centre(anatomy.tissues, field, rng)
