@@ -1,1 +1,1 @@
-"""Training networks on synthetic scans: patches, losses, the trainer, and the bundle that comes of it."""
+"""Training networks on synthetic or measured scans: patches, losses, the trainer, and the bundle that comes of it."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import BundleError, TrainingError
+from ..networks.weights import check_weights, write_durably
 
 
 @dataclass
@@ -27,36 +30,73 @@ class Progress:
     best_epoch: int = 0
 
 
-def save_checkpoint(
-    path: Path,
-    network: torch.nn.Module,
-    average: torch.nn.Module,
-    optimiser: torch.optim.Adam,
-    progress: Progress,
-) -> None:
-    """Everything that resuming needs, in one file."""
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors.update({f"average.{name}": tensor for name, tensor in average.state_dict().items()})
-    for number, state in optimiser.state_dict()["state"].items():
-        tensors.update({f"optimiser.{number}.{key}": torch.as_tensor(value) for key, value in state.items()})
-    whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    aside = path.with_suffix(".partial")
-    save_file(whole, aside, {"progress": json.dumps(asdict(progress))})
-    os.replace(aside, path)
+@dataclass(frozen=True)
+class State:
+    """What changes while a stage is trained.
+
+    Attributes:
+        network: being trained.
+        average: of its weights, which is validated and kept.
+        optimiser: of the network's parameters.
+        progress: how far it is.
+    """
+
+    network: torch.nn.Module
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    progress: Progress
 
 
-def load_checkpoint(
-    path: Path, network: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Adam
-) -> Progress:
-    """Put a saved state back into `network`, its `average` and `optimiser`."""
+def save_checkpoint(path: Path, state: State, plan: dict[str, str]) -> None:
+    """Everything that resuming needs, in one file that is there whole even if the computer stops.
+
+    Args:
+        path: of the file; an older one stays until the new one is on the disk.
+        state: what to keep.
+        plan: what the run does, as texts; `load_checkpoint` wants the same again.
+    """
+    tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors.update({f"average.{name}": tensor for name, tensor in state.average.state_dict().items()})
+    for number, values in state.optimiser.state_dict()["state"].items():
+        given = {key: torch.as_tensor(value) for key, value in values.items() if value is not None}
+        tensors.update({f"optimiser.{number}.{key}": value for key, value in given.items()})
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    about = {"progress": json.dumps(asdict(state.progress)), "plan": json.dumps(plan)}
+    write_durably(path, save(whole, about))
+
+
+def load_checkpoint(path: Path, state: State, plan: dict[str, str]) -> None:
+    """Put a saved state back into `state`.
+
+    Raises:
+        TrainingError: the run in the file is of another plan, or the file is not whole or of another version.
+    """
+    try:
+        check_weights(path)
+    except BundleError as error:
+        raise TrainingError(f"{error}; delete it to train the stage from its beginning") from None
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+    if not {"plan", "progress"} <= about.keys():
+        raise TrainingError(f"{path}: wanted a checkpoint of this version, got {', '.join(about) or 'none'}; delete it")
+    _check_plan(path, json.loads(about["plan"]), plan)
     tensors = load_file(path)
-    for part, module in (("network.", network), ("average.", average)):
+    for part, module in (("network.", state.network), ("average.", state.average)):
         module.load_state_dict({n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)})
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    saved: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
             _, number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    with safe_open(path, framework="pt") as file:
-        return Progress(**json.loads(file.metadata()["progress"]))
+            saved.setdefault(int(number), {})[key] = tensor
+    state.optimiser.load_state_dict({"state": saved, "param_groups": state.optimiser.state_dict()["param_groups"]})
+    for key, value in json.loads(about["progress"]).items():
+        setattr(state.progress, key, value)
+
+
+def _check_plan(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    for key, value in wanted.items():
+        if found.get(key, value) != value:  # an older version did not tell everything
+            raise TrainingError(
+                f"{path}: wanted to go on with {key} {value}, the run was begun with {found[key]}; "
+                "train into another folder"
+            )

@@ -16,16 +16,22 @@ from ..recipe import Recipe, recipe_to_json
 
 CARD = """# {name}
 
-Trained with LiverTumorSeg {version} on synthetic scans only ({source}).
+Trained with LiverTumorSeg {version} on {source}.
 
 - Intended use: research. **Not a medical device**; never for diagnosis or treatment.
-- Input: one CT (HU) or MR scan; output: 0 background, 1 liver, 2 tumour.
-- Nothing was measured on real scans yet. Do that before you trust it.
+- Input: one CT (HU) or MR scan{phases}; output: {labels}.
+- Nothing was measured on cases of another hospital yet. Do that before you trust it.
 """
 
 
 def export_bundle(
-    recipe: Recipe, weights: list[Path], folder: Path, data_source: str, data_licences: str, version: str = "0.1.0"
+    recipe: Recipe,
+    weights: list[Path],
+    folder: Path,
+    data_source: str,
+    data_licences: str,
+    version: str = "0.1.0",
+    data_type: str = "synthetic",
 ) -> Bundle:
     """Write a bundle: float16 weights, the same weights for OpenVINO, metadata, a card to be completed, checksums.
 
@@ -35,6 +41,7 @@ def export_bundle(
         folder: the new bundle; an existing model card there is kept.
         data_source, data_licences: what it was trained on and under which terms.
         version: of the bundle.
+        data_type: "synthetic" or "measured".
     """
     for part in ("weights", "openvino"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -47,18 +54,23 @@ def export_bundle(
         load_weights(network, stored)
         export_openvino(network, folder / "openvino" / f"{stage.name}.xml", stage.arguments.get("in_channels", 1))
     (folder / "recipe.json").write_text(recipe_to_json(recipe), encoding="utf-8")
-    about = json.dumps(bundle_metadata(recipe, data_source, data_licences, version), indent=2)
+    about = json.dumps(bundle_metadata(recipe, data_source, data_licences, version, data_type), indent=2)
     (folder / "metadata.json").write_text(about + "\n", encoding="utf-8")
     card = folder / "model_card.md"
     if not card.exists():
-        card.write_text(CARD.format(name=folder.name, version=__version__, source=data_source), encoding="utf-8")
+        labels = ", ".join(f"{value} {name}" for value, name in enumerate(recipe.label_names))
+        phases = "".join(f", and the {each.name} phase" for each in recipe.phases)
+        text = CARD.format(name=folder.name, version=__version__, source=data_source, labels=labels, phases=phases)
+        card.write_text(text, encoding="utf-8")
     seal_bundle(folder)
     return Bundle.load(folder)
 
 
-def bundle_metadata(recipe: Recipe, data_source: str, data_licences: str, version: str) -> dict[str, Any]:
+def bundle_metadata(
+    recipe: Recipe, data_source: str, data_licences: str, version: str, data_type: str = "synthetic"
+) -> dict[str, Any]:
     """The bundle's metadata under MONAI's field names where they exist."""
-    channels = {"0": "background", "1": "liver", "2": "tumour"}
+    channels = {str(value): name for value, name in enumerate(recipe.label_names)}
     channels_in = 1 + len(recipe.phases)
     return {
         "version": version,
@@ -66,18 +78,23 @@ def bundle_metadata(recipe: Recipe, data_source: str, data_licences: str, versio
         "monai_version": metadata.version("monai"),
         "pytorch_version": metadata.version("torch").split("+")[0],
         "task": "Liver and liver tumour segmentation in CT and MR",
-        "description": f"Cascade of {len(recipe.stages)} networks; recipe {recipe.name} ({recipe.variant}).",
+        "description": f"{len(recipe.stages)} networks as a {recipe.system}; recipe {recipe.name} ({recipe.variant}).",
         "authors": "The LiverTumorSeg developers",
         "copyright": "The LiverTumorSeg developers, Apache-2.0",
         "data_source": data_source,
-        "data_type": "synthetic",
+        "data_type": data_type,
         "data_licences": data_licences,
         "intended_use": "Research use only. Not a medical device; not for diagnosis or treatment.",
         "references": [recipe.source],
         "network_data_format": {
             "inputs": {"image": {"type": "image", "format": "hounsfield or magnitude", "num_channels": channels_in}},
             "outputs": {
-                "pred": {"type": "image", "format": "segmentation", "num_channels": 3, "channel_def": channels}
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(channels),
+                    "channel_def": channels,
+                }
             },
         },
     }

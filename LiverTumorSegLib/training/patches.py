@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.utils.data import Dataset
 
-from ..preprocessing import liver_level, scale_intensity
-from ..recipe import Recipe
-from .synthesis.generator import Field, synthetic_scan
+from ..preprocessing import liver_level, scale_intensity, with_context
+from ..recipe import Axis, Recipe
+from .augmentation import AUGMENTATIONS, View
+from .sampling import draw_aim, draw_window, find_places
+from .synthesis.generator import Field, SyntheticScan, synthetic_scan
 from .synthesis.library import AnatomyLibrary
 from .synthesis.settings import TRAINING, Settings
 
 Patch = tuple[torch.Tensor, torch.Tensor]
+"""Network input (channels, k, j, i) float32 after preprocessing, augmentation and context, and the values of
+`Recipe.label_names` (1, k, j, i) uint8; in a batch one dimension more."""
+
+Size = tuple[int, int, int]
 
 # Where a recipe gives its grid's shape, the spacing follows from the scan at hand; these are the
 # spacings that a 128-voxel grid has over a liver (False) and over a body (True).
 _TYPICAL_SPACING_MM = {True: 3.0, False: 2.0}
+
+_FINEST_MM = 1.0  # bodies have voxels of 2 mm: drawing them finer than this only takes time
+_AROUND_LESIONS_MM = 80.0
+
+
+@dataclass(frozen=True)
+class TypicalScan:
+    """What grids that follow the scan's own spacing or extent are taken to follow, along (i, j, k)."""
+
+    spacing_mm: tuple[float, float, float] = (0.8, 0.8, 2.5)
+    extent_mm: tuple[float, float, float] = (400.0, 400.0, 260.0)
+
+    def spacing(self, axes: tuple[Axis, Axis, Axis]) -> tuple[float, float, float]:
+        """Of the grid's voxels along (i, j, k), in mm."""
+        i, j, k = (
+            axis.spacing_mm or (own * axis.times_own if axis.times_own else extent / (axis.voxels or 1))
+            for axis, own, extent in zip(axes, self.spacing_mm, self.extent_mm, strict=True)
+        )
+        return i, j, k
 
 
 @dataclass(frozen=True)
@@ -29,10 +56,12 @@ class SyntheticPatches(Dataset[Patch]):
         library: bodies to draw from.
         names: which of them.
         recipe: grids, scaling and patch sizes.
-        stage: index of the stage to train; stages after the first look at the liver.
+        stage: index of the stage to train.
         seed: of the whole stream.
         start, count: the numbers of the patches.
         settings: of the drawing.
+        typical: stands for the scan that a grid follows.
+        augmented: whether the stage's augmentation is applied.
     """
 
     library: AnatomyLibrary
@@ -43,26 +72,89 @@ class SyntheticPatches(Dataset[Patch]):
     start: int
     count: int
     settings: Settings = TRAINING
+    typical: TypicalScan = field(default_factory=TypicalScan)
+    augmented: bool = True
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Patch:
-        """Network input (1, k, j, i) float32 and labels (1, k, j, i) uint8."""
+        """Network input (channels, k, j, i) float32 and labels (1, k, j, i) uint8."""
         if not 0 <= index < self.count:
             raise IndexError(index)
+        stage, training = self.recipe.stages[self.stage], self.recipe.training[self.stage]
         rng = np.random.default_rng([self.seed, self.stage, self.start + index])
         anatomy = self.library.load(self.names[rng.integers(len(self.names))])
-        scan = synthetic_scan(anatomy, self.field(), rng, settings=self.settings)
-        level = liver_level(scan.volume, scan.labels == 1)
+        scan = synthetic_scan(anatomy, self.drawn_field(), rng, settings=self.settings)
+        volume, labels = self._on_grid(scan, rng)
+        level = liver_level(volume, labels == 1)
         if level is not None:  # as inexact as the stage before will tell it
             level = level + rng.normal(0, 8) if scan.modality == "CT" else level * float(np.exp(rng.normal(0, 0.08)))
-        volume = scale_intensity(scan.volume, self.recipe.stages[self.stage].intensity, scan.modality, level)
-        return torch.from_numpy(volume)[None], torch.from_numpy(scan.labels)[None]
+        channels = scale_intensity(volume, stage.intensity, scan.modality, level)[None]
+        if self.augmented:
+            view = View(stage.region == "whole", self.spacing_mm, flat=training.patch[2] == 1)
+            channels, labels = AUGMENTATIONS[training.augmentation](channels, labels, rng, view)
+        ends = slice(stage.context_slices // 2, len(labels) - stage.context_slices // 2)
+        channels = with_context(channels, stage.context_slices)[:, ends]
+        return tuple(torch.from_numpy(np.array(each)) for each in (channels, labels[None, ends]))  # type: ignore[return-value]
 
-    def field(self) -> Field:
-        """The part of a body that this stage trains on."""
-        shape = self.recipe.training.patch[self.stage][::-1]
-        first = self.stage == 0
-        spacing = self.recipe.stages[self.stage].grid.spacing_mm or _TYPICAL_SPACING_MM[first]
-        return Field(shape, spacing, "body" if first else "liver", cut=0.4 if first else 0.15)
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Of the stage's voxels along (i, j, k)."""
+        stage = self.recipe.stages[self.stage]
+        if stage.grid.axes is not None:
+            return self.typical.spacing(stage.grid.axes)
+        return (stage.grid.spacing_mm or _TYPICAL_SPACING_MM[stage.region == "whole"],) * 3
+
+    @property
+    def shape(self) -> Size:
+        """(k, j, i) voxels of the stage's grid that a patch shows, with the slices that are context only."""
+        i, j, k = self.recipe.training[self.stage].patch
+        return k + self.recipe.stages[self.stage].context_slices - 1, j, i
+
+    def drawn_field(self) -> Field:
+        """The part of a body that is drawn: the patch, and where a lesion is looked for, also what lies around it."""
+        region = self.recipe.stages[self.stage].region
+        spacing, shape = self.spacing_mm, self.shape
+        edge = max(min(spacing), _FINEST_MM) if len(set(spacing)) > 1 else spacing[0]
+        around = _AROUND_LESIONS_MM if region == "lesion" else 0.0
+        k, j, i = (
+            n if around == 0 and mm == edge else max(math.ceil((n * mm + around) / edge), 8)
+            for n, mm in zip(shape, spacing[::-1], strict=True)
+        )
+        whole = region == "whole"
+        return Field((k, j, i), edge, "body" if whole else "liver", cut=0.4 if whole else 0.15)
+
+    def _on_grid(self, scan: SyntheticScan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The patch on the stage's grid, cut from what was drawn."""
+        spacing = self.spacing_mm[::-1]
+        if scan.volume.shape == self.shape and spacing == (scan.spacing_mm,) * 3:
+            return scan.volume, scan.labels
+        size = [max(1, round(n * mm / scan.spacing_mm)) for n, mm in zip(self.shape, spacing, strict=True)]
+        if self.recipe.stages[self.stage].region == "lesion":
+            k, j, i = size
+            starts = self._start_of_lesion(scan.labels, (k, j, i), rng)
+        else:
+            starts = tuple((whole - n) // 2 for whole, n in zip(scan.labels.shape, size, strict=True))
+        box = tuple(slice(start, start + n) for start, n in zip(starts, size, strict=True))
+        volume = resized(scan.volume[box][None], self.shape)[0]
+        shares = resized(np.stack([scan.labels[box] == value for value in range(3)]), self.shape)
+        return volume, shares.argmax(0).astype(np.uint8)
+
+    def _start_of_lesion(self, labels: np.ndarray, size: Size, rng: np.random.Generator) -> tuple[int, ...]:
+        """Where a patch for single lesions begins in what was drawn: what it is of lies in its middle."""
+        sampling, reached = self.recipe.training[self.stage].sampling, np.zeros_like(labels)
+        middles = tuple(slice(n // 2, whole - n // 2) for n, whole in zip(size, labels.shape, strict=True))
+        reached[middles] = labels[middles]
+        places = find_places(reached, 1, (2,))
+        return draw_window(rng, draw_aim(rng, sampling), places, labels, (2,), sampling, size).start
+
+
+def resized(channels: np.ndarray, shape: Size) -> np.ndarray:
+    """(channels, k, j, i) on as many voxels as `shape` has: means where they get larger, else linear."""
+    tensor = torch.from_numpy(np.asarray(channels, np.float32))[None]
+    k, j, i = (min(old, new) for old, new in zip(tensor.shape[2:], shape, strict=True))
+    tensor = functional.adaptive_avg_pool3d(tensor, (k, j, i))
+    if (k, j, i) != shape:
+        tensor = functional.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
+    return np.asarray(tensor[0].numpy())

@@ -1,50 +1,43 @@
-"""Trains the stages of a recipe: S1's schedule, resumable, seeded.
+"""Trains the stages of a recipe, each as its `Training` says: resumable to the same numbers, alone or in a team.
 
-A run's folder holds, for each stage, `<stage>.csv` (a line an epoch), `<stage>.checkpoint.safetensors`
-(to resume) and `<stage>.best.safetensors` (lowest validation loss so far).
+A run's folder holds, for each stage, `<stage>.csv` (a line an epoch), `tensorboard/<stage>` (curves and pictures),
+`<stage>.checkpoint.safetensors` (to resume) and `<stage>.best.safetensors` (lowest validation loss so far).
 """
 
 from __future__ import annotations
 
-import csv
+import dataclasses
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from ..errors import BundleError
+from ..errors import BundleError, LiverTumorSegError, TrainingError, warn
 from ..networks import build_network
-from ..networks.weights import check_weights, load_weights, save_weights
-from ..recipe import Recipe
-from .checkpoint import Progress, load_checkpoint, save_checkpoint
-from .losses import LOSSES
-from .patches import SyntheticPatches
-from .synthesis.library import AnatomyLibrary
-from .synthesis.settings import SHIFTED, TRAINING
+from ..networks.weights import save_weights
+from ..recipe import OPTIONS, Recipe
+from .averaging import running_average
+from .beginning import load_fitting_weights
+from .checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from .fitting import Fitting, fit_epoch, moved, validate
+from .logs import Curves, Epoch, Pace, append_line, keep_lines
+from .patches import Patch
+from .pictures import side_by_side
+from .precision import laid_out
+from .schedules import build_optimiser, learning_rate, set_rate
+from .sources import PatchSource
+from .tasks import TASKS
+from .team import Team
 
 log = logging.getLogger(__name__)
-
-VALIDATION_PATCHES = 24
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the log: losses and validation Dice of liver and tumour."""
-
-    epoch: int
-    learning_rate: float
-    training_loss: float
-    validation_loss: float
-    liver_dice: float
-    tumour_dice: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,220 +46,259 @@ class Run:
 
     Attributes:
         recipe: what is trained.
-        library: bodies for the synthetic scans.
+        source: of the patches.
         folder: where logs and weights go.
-        seed: of weights and data.
+        seed: of weights and of chance in the steps; the source has its own.
         device: a torch device.
-        workers: processes that draw scans ahead.
+        workers: processes that make patches ahead.
         initial: a folder with `<stage>.safetensors`, as bundles have: weights to begin with, where they fit.
-        bf16: compute forward passes in bfloat16 (the loss stays in float32).
+        validation_patches: how many judge each epoch.
+        origin: of the patches, as far as JSON can say it: the fold, for example. A run goes on with the same only.
         on_epoch: called after every epoch with the stage's name and its log line.
+        progress: called now and then with a text and the share of the stage that is done.
     """
 
     recipe: Recipe
-    library: AnatomyLibrary
+    source: PatchSource
     folder: Path
     seed: int = 0
     device: str = "cpu"
     workers: int = 1
     initial: Path | None = None
-    bf16: bool = True
+    validation_patches: int = 24
+    origin: Mapping[str, object] = field(default_factory=dict)
     on_epoch: Callable[[str, Epoch], None] | None = None
+    progress: Callable[[str, float], None] | None = None
 
     def best(self, stage: int) -> Path:
         """Where the best weights of a stage lie."""
-        return self.folder / f"{self.recipe.stages[stage].name}.best.safetensors"
+        return self.file(stage, "best.safetensors")
+
+    def file(self, stage: int, ending: str) -> Path:
+        """A file of a stage."""
+        return self.folder / f"{self.recipe.stages[stage].name}.{ending}"
 
 
-def train(run: Run, stages: tuple[int, ...] | None = None) -> list[Path]:
-    """Train the stages in order and hand each one's best weights to the next (S1, section 3.2.2).
+def train(run: Run, stages: tuple[int, ...] | None = None, team: Team | None = None) -> list[Path]:
+    """Train the stages in order; each may begin from the best weights of the one before (S1, section 3.2.2).
 
     A finished stage is not trained again; an interrupted one goes on from its last epoch.
 
+    Args:
+        run: what, from what, and where to.
+        stages: their numbers; all by default.
+        team: of `team.joined_team`, whose processes all call this; by default this process trains alone.
+
     Returns:
         The best weights' files, one a stage.
+
+    Raises:
+        TrainingError: a loss is not finite, or the folder holds another run.
+        BundleError: the weights to begin with do not fit.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     chosen = stages if stages is not None else tuple(range(len(run.recipe.stages)))
-    return [_train_stage(run, stage) for stage in chosen]
+    team = team or Team()
+    for stage in chosen:
+        _check_stage(run, stage)
+    for stage in chosen:
+        with _told_in_one_line(run, stage):
+            _train_stage(run, stage, team)
+        team.wait()
+    return [run.best(stage) for stage in chosen]
 
 
-def _train_stage(run: Run, stage: int) -> Path:
-    network, average, optimiser, progress = _start(run, stage)
-    training, name = run.recipe.training, run.recipe.stages[stage].name
-    loss = LOSSES[training.loss_of(stage)]()
-    epochs = training.epochs_of(stage)
-    validation = [_moved(patch, run.device) for patch in _loader(run, stage, 0, VALIDATION_PATCHES, validation=True)]
-    per_epoch = training.iterations_per_epoch * training.batch_size
-    for epoch in range(progress.epoch, epochs):
-        if epoch - progress.best_epoch >= training.patience:
-            log.info("stage %s: no better for %d epochs, stopped", name, training.patience)
-            break
-        began = time.monotonic()
-        rate = learning_rate(training.learning_rate, epoch, epochs, training.schedule_power)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loader = _loader(run, stage, epoch * per_epoch, per_epoch)
-        fitted = _fit(run, network, average, optimiser, loss, loader)
-        scores = _validate(run, average.module, loss, validation)
-        progress.epoch = epoch + 1
-        if scores[0] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = scores[0], epoch + 1
-            save_weights(average.module, run.best(stage), half=False)
-        line = Epoch(epoch + 1, rate, fitted, *scores, time.monotonic() - began)
-        _append(run.folder / f"{name}.csv", line)
-        save_checkpoint(_checkpoint(run, stage), network, average, optimiser, progress)
-        if run.on_epoch is not None:
-            run.on_epoch(name, line)
-    return run.best(stage)
-
-
-def learning_rate(initial: float, epoch: int, epochs: int, power: float) -> float:
-    """alpha = alpha0 * (1 - e / Ne) ** power (S1, equation 6)."""
-    return float(initial * (1 - epoch / epochs) ** power)
-
-
-def _start(run: Run, stage: int) -> tuple[torch.nn.Module, AveragedModel, torch.optim.Adam, Progress]:
-    """Network, its average, optimiser and progress: resumed, begun from a bundle or the stage before, or new."""
-    torch.manual_seed(run.seed)
-    spec = run.recipe.stages[stage]
-    network = build_network(spec.network, spec.arguments)
-    network.to(run.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = running_average(network, run.recipe.training.weight_average)
-    optimiser = torch.optim.Adam(network.parameters(), lr=run.recipe.training.learning_rate)
-    if _checkpoint(run, stage).exists():
-        progress = load_checkpoint(_checkpoint(run, stage), network, average, optimiser)
-        log.info("stage %s: going on after epoch %d", spec.name, progress.epoch)
-        return network, average, optimiser, progress
-    if run.initial is not None:
-        load_fitting_weights(network, run.initial / f"{spec.name}.safetensors")
-    elif stage > 0 and run.recipe.training.hand_over and run.best(stage - 1).exists():
-        load_weights(network, run.best(stage - 1))
-    return network, average, optimiser, Progress()
-
-
-def running_average(network: torch.nn.Module, share: float) -> AveragedModel:
-    """A copy of the network that follows it; after n updates at most n / (n + 9) of it is older than the last one.
-
-    Batches of one patch leave the weights noisy, which their average is not; S1's schedule alone needs
-    its last epochs, with a rate near 0, for the same.
-    """
-
-    def follow(mine: Sequence[torch.Tensor], new: Sequence[torch.Tensor], updates: torch.Tensor | int) -> None:
-        kept = min(share, float(updates) / (float(updates) + 9))
-        for own, other in zip(mine, new, strict=True):
-            own.lerp_(other, 1 - kept)
-
-    return AveragedModel(network, multi_avg_fn=follow)
-
-
-def load_fitting_weights(network: torch.nn.Module, path: Path) -> int:
-    """Fill those of a network's tensors that `path` has with the same name and shape; the others stay as they are.
-
-    Returns:
-        How many were filled.
+def _check_stage(run: Run, stage: int) -> None:
+    """Refuse what the last stage cannot be trained with before the first one is, which may take days.
 
     Raises:
-        BundleError: none fits.
+        RecipeError: the network or its loss cannot be built.
+        BundleError: there are no weights to begin with.
     """
-    wanted = network.state_dict()
-    check_weights(path)
-    fitting = {
-        n: t.to(wanted[n].dtype) for n, t in load_file(path).items() if n in wanted and t.shape == wanted[n].shape
-    }
-    if not fitting:
-        raise BundleError(f"{path}: wanted weights to begin with, got none that fits the network")
-    network.load_state_dict({**wanted, **fitting})
-    log.info("%d of %d tensors begin from %s", len(fitting), len(wanted), path)
-    return len(fitting)
+    spec = run.recipe.stages[stage]
+    build_network(spec.network, spec.arguments)
+    TASKS[spec.task](run.recipe, stage, "cpu")
+    if run.initial is not None and not (given := run.initial / f"{spec.name}.safetensors").is_file():
+        raise BundleError(f"{given}: wanted weights to begin with, there is no such file")
 
 
-def _checkpoint(run: Run, stage: int) -> Path:
-    return run.folder / f"{run.recipe.stages[stage].name}.checkpoint.safetensors"
+@contextmanager
+def _told_in_one_line(run: Run, stage: int) -> Iterator[None]:
+    """What torch refuses, as patches that do not fit the network, or what goes wrong in a process that makes patches.
+
+    Raises:
+        TrainingError: instead.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, AssertionError, MemoryError) as error:  # what torch and MONAI raise, and ours
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, LiverTumorSegError) and len(lines) == 1:
+            raise
+        reason = lines[-1] if any("Traceback" in line for line in lines) else lines[0]  # a worker's error comes last
+        training, name = run.recipe.training[stage], run.recipe.stages[stage].name
+        wanted = f"steps of {training.batch_size} patches of {training.patch} voxels"
+        raise TrainingError(f"stage {name}: wanted {wanted}, got: {reason}") from error
 
 
-def _loader(
-    run: Run, stage: int, start: int, count: int, validation: bool = False
-) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    names = run.library.validation if validation else run.library.training
-    seed = run.seed + 10_000_019 if validation else run.seed
-    settings = SHIFTED if validation else TRAINING
-    patches = SyntheticPatches(run.library, names, run.recipe, stage, seed, start, count, settings)
+def _train_stage(run: Run, stage: int, team: Team) -> None:
+    training, name = run.recipe.training[stage], run.recipe.stages[stage].name
+    state = _start(run, stage, team)
+    if _is_over(state.progress, training.epochs, training.patience):
+        if not run.best(stage).is_file():
+            again = f"delete {run.file(stage, 'checkpoint.safetensors').name} to train the stage again"
+            raise TrainingError(f"{run.best(stage)}: wanted the weights of a finished stage, got none; {again}")
+        return
+    fitting = Fitting(
+        state.network,
+        team.wrapped(state.network),
+        state.average,
+        state.optimiser,
+        TASKS[run.recipe.stages[stage].task](run.recipe, stage, run.device),
+        team,
+        run.device,
+        training.clip_gradient,
+        run.file(stage, "bad_batch.safetensors" if team.leads else f"bad_batch_{team.number}.safetensors"),
+    )
+    validation = list(_validation_batches(run, stage, team))
+    batches = _training_batches(run, stage, team, state.progress.epoch)
+    pace = Pace(name, training.epochs, training.iterations_per_epoch, state.progress.epoch, run.progress)
+    keeper = _Keeper(run, stage, state, fitting, validation[0]) if team.leads else None
+    try:
+        while not _is_over(state.progress, training.epochs, training.patience):
+            line = _train_epoch(run, stage, state.progress, fitting, batches, validation, pace)
+            if keeper is not None:
+                keeper.keep(line)
+    finally:
+        if keeper is not None:
+            keeper.close()
+
+
+def _train_epoch(
+    run: Run,
+    stage: int,
+    progress: Progress,
+    fitting: Fitting,
+    batches: Iterator[Patch],
+    validation: list[Patch],
+    pace: Pace,
+) -> Epoch:
+    """Steps and validation of the next epoch; what it came to."""
+    training, began, epoch = run.recipe.training[stage], time.monotonic(), progress.epoch
+    rate = learning_rate(training, epoch)
+    set_rate(fitting.optimiser, rate)
+    # Dropout shall be the same whether or not the run was broken before this epoch, and differ within the team.
+    torch.manual_seed(int(np.random.default_rng([run.seed, stage, epoch, fitting.team.number]).integers(2**62)))
+    fitted = fit_epoch(fitting, batches, training.iterations_per_epoch, epoch, lambda step: pace.step(epoch, step))
+    loss, scores = validate(fitting, validation)
+    if not math.isfinite(loss):
+        raise TrainingError(f"validation loss: wanted a finite number, got {loss} after epoch {epoch + 1}")
+    progress.epoch = epoch + 1
+    if loss < progress.best_loss:
+        progress.best_loss, progress.best_epoch = loss, epoch + 1
+    return Epoch(epoch + 1, rate, fitted, loss, scores, time.monotonic() - began)
+
+
+class _Keeper:
+    """Writes what an epoch leaves behind; there is one in a team."""
+
+    def __init__(self, run: Run, stage: int, state: State, fitting: Fitting, shown: Patch):
+        self._run, self._stage, self._state, self._fitting, self._shown = run, stage, state, fitting, shown
+        keep_lines(run.file(stage, "csv"), state.progress.epoch)
+        self._curves = Curves(run.folder / "tensorboard" / run.recipe.stages[stage].name, state.progress.epoch)
+
+    def keep(self, line: Epoch) -> None:
+        """Log an epoch and save the weights.
+
+        The checkpoint comes last: an epoch that is cut off before it is done again, to the same numbers.
+        """
+        run, stage, progress = self._run, self._stage, self._state.progress
+        if progress.best_epoch == line.epoch:
+            save_weights(self._fitting.average.module, run.best(stage), half=False)
+        append_line(run.file(stage, "csv"), line)
+        self._curves.add(line, self._picture)
+        save_checkpoint(run.file(stage, "checkpoint.safetensors"), self._state, _plan(run, stage, self._fitting.team))
+        if run.on_epoch is not None:
+            run.on_epoch(run.recipe.stages[stage].name, line)
+
+    def close(self) -> None:
+        """End the curves."""
+        self._curves.close()
+
+    @torch.no_grad()
+    def _picture(self) -> np.ndarray:
+        network = self._fitting.average.module.eval()
+        reference, predicted = self._fitting.task.picture(network, *moved(self._shown, self._fitting.device))
+        channels = self._shown[0][0]
+        return side_by_side(channels[len(channels) // 2].numpy(), reference, predicted)
+
+
+def _start(run: Run, stage: int, team: Team) -> State:
+    """Network, its average, optimiser and progress: resumed, begun from other weights, or new."""
+    training, spec = run.recipe.training[stage], run.recipe.stages[stage]
+    torch.manual_seed(run.seed)
+    network = laid_out(build_network(spec.network, spec.arguments), run.device)
+    average = running_average(network, training.weight_average)
+    state = State(network, average, build_optimiser(training, network.parameters()), Progress())
+    checkpoint = run.file(stage, "checkpoint.safetensors")
+    if checkpoint.exists():
+        load_checkpoint(checkpoint, state, _plan(run, stage, team))
+        log.info("stage %s: going on after epoch %d", spec.name, state.progress.epoch)
+    elif run.initial is not None:
+        given = run.initial / f"{spec.name}.safetensors"
+        filled, wanted = load_fitting_weights(network, given), len(network.state_dict())
+        if not filled:
+            raise BundleError(f"{given}: wanted weights to begin with, got none that fits the network")
+        if filled < wanted:
+            warn(
+                f"stage {spec.name}: {filled} of {wanted} tensors begin from the given weights, the others from chance"
+            )
+    elif stage > 0 and training.hand_over and run.best(stage - 1).exists():
+        load_fitting_weights(network, run.best(stage - 1))
+    return state
+
+
+def _plan(run: Run, stage: int, team: Team) -> dict[str, str]:
+    """What must be the same again when a run is resumed; it may be given more epochs or patience."""
+    spec, training = dataclasses.asdict(run.recipe.stages[stage]), dataclasses.asdict(run.recipe.training[stage])
+    free = ("epochs", "patience")
+    plan = {**spec, **{f"training.{key}": value for key, value in training.items() if key not in free}}
+    shown = dataclasses.asdict(run.recipe)
+    plan |= {f"recipe.{key}": shown[key] for key in ("crop", "phases", "label_names", *OPTIONS)}
+    plan |= {f"origin.{key}": value for key, value in run.origin.items()}
+    plan |= {"seed": run.seed, "processes": team.size}
+    return {key: json.dumps(value) for key, value in plan.items()}
+
+
+def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
+    return progress.epoch >= epochs or progress.epoch - progress.best_epoch >= patience
+
+
+def _training_batches(run: Run, stage: int, team: Team, epoch: int) -> Iterator[Patch]:
+    """This process's batches from an epoch on; made ahead, also while another epoch is validated."""
+    training = run.recipe.training[stage]
+    per_epoch = training.iterations_per_epoch * training.batch_size * team.size
+    count = (training.epochs - epoch) * per_epoch
+    patches = team.leader_first(lambda: run.source.patches(stage, epoch * per_epoch, count))
+    return iter(_loader(run, Subset(patches, team.share(count, training.batch_size)), training.batch_size))
+
+
+def _validation_batches(run: Run, stage: int, team: Team) -> Iterator[Patch]:
+    count = max(run.validation_patches, team.size)
+    patches = team.leader_first(lambda: run.source.patches(stage, 0, count, validation=True))
+    return iter(_loader(run, Subset(patches, team.share(count)), 1))
+
+
+def _loader(run: Run, patches: Subset[Patch], batch_size: int) -> DataLoader[Patch]:
     return DataLoader(
         patches,
-        batch_size=1 if validation else run.recipe.training.batch_size,
+        batch_size=batch_size,
         num_workers=run.workers,
         worker_init_fn=_one_thread,
         prefetch_factor=4 if run.workers else None,
+        pin_memory=torch.device(run.device).type == "cuda",
     )
 
 
 def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
-
-
-def _moved(patch: tuple[torch.Tensor, torch.Tensor], device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    volume, labels = patch
-    return volume.to(device, memory_format=torch.channels_last_3d), labels.to(device)
-
-
-def _logits(run: Run, network: torch.nn.Module, volume: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(torch.device(run.device).type, torch.bfloat16, enabled=run.bf16):
-        return torch.as_tensor(network(volume)).float()
-
-
-def _fit(
-    run: Run,
-    network: torch.nn.Module,
-    average: AveragedModel,
-    optimiser: torch.optim.Adam,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    loader: DataLoader[tuple[torch.Tensor, torch.Tensor]],
-) -> float:
-    """One epoch of steps; the mean training loss."""
-    network.train()
-    total, steps = 0.0, 0
-    for patch in loader:
-        volume, labels = _moved(patch, run.device)
-        value = loss(_logits(run, network, volume), labels)
-        if not math.isfinite(float(value.detach())):
-            raise RuntimeError(f"training loss became {float(value.detach())} at step {steps + 1} of the epoch")
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-        optimiser.step()
-        average.update_parameters(network)
-        total, steps = total + float(value.detach()), steps + 1
-    return total / max(steps, 1)
-
-
-@torch.no_grad()
-def _validate(
-    run: Run,
-    network: torch.nn.Module,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    patches: list[tuple[torch.Tensor, torch.Tensor]],
-) -> tuple[float, float, float]:
-    """Mean loss, and Dice of liver (tumours included) and tumour over all validation voxels together."""
-    network.eval()
-    total = 0.0
-    overlap = torch.zeros(2)
-    size = torch.zeros(2)
-    for volume, labels in patches:
-        logits = _logits(run, network, volume)
-        total += float(loss(logits, labels))
-        voted = logits.max(1, keepdim=True)[1]
-        for row, above in enumerate((1, 2)):
-            overlap[row] += float(((voted >= above) & (labels >= above)).sum())
-            size[row] += float((voted >= above).sum() + (labels >= above).sum())
-    dice = 2 * overlap / size.clamp_min(1)
-    return total / max(len(patches), 1), float(dice[0]), float(dice[1])
-
-
-def _append(path: Path, line: Epoch) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(line.__dataclass_fields__)
-        writer.writerow([round(v, 6) for v in line.__dict__.values()])

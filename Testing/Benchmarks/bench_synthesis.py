@@ -19,9 +19,9 @@ import torch
 from LiverTumorSegLib.networks import build_network
 from LiverTumorSegLib.recipe import load_recipe
 from LiverTumorSegLib.resources import resource_path
-from LiverTumorSegLib.training.losses import LOSSES
-from LiverTumorSegLib.training.patches import SyntheticPatches
+from LiverTumorSegLib.training.sources import SyntheticSource
 from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library, open_library
+from LiverTumorSegLib.training.tasks import TASKS
 
 
 def main() -> None:
@@ -46,20 +46,18 @@ def measure(library: AnatomyLibrary, name: str, count: int) -> None:
     """Median seconds of a drawn patch and of a step with it, for each stage."""
     recipe = load_recipe(resource_path("Recipes", f"{name}.json"))
     for stage, spec in enumerate(recipe.stages):
-        stream = SyntheticPatches(library, library.training, recipe, stage, seed=0, start=0, count=count)
+        stream = SyntheticSource(library, recipe).patches(stage, 0, count)
         drawing, patches = timed(lambda n, s=stream: s[n], count)
-        network = build_network(spec.network, spec.arguments).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        loss = LOSSES[recipe.training.loss_of(stage)]()
+        network = build_network(spec.network, spec.arguments)
+        task = TASKS[spec.task](recipe, stage, "cpu")
 
-        def step(number: int, network=network, loss=loss, patches=patches) -> None:
+        def step(number: int, network=network, task=task, patches=patches) -> None:
             volume, labels = (part[None] for part in patches[number])
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(volume.to(memory_format=torch.channels_last_3d))
-            loss(logits.float(), labels).backward()
+            task.loss(network, volume, labels, epoch=0).backward()
 
         stepping, _ = timed(step, count)
         print(
-            f"{spec.name}: {1 / drawing:.1f} scans/s of {recipe.training.patch[stage]} voxels on one thread, "
+            f"{spec.name}: {1 / drawing:.1f} scans/s of {recipe.training[stage].patch} voxels on one thread, "
             f"{drawing / stepping:.2f} of a training step of {stepping:.2f} s"
         )
 

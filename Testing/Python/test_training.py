@@ -1,287 +1,211 @@
-"""Losses by hand, the schedule, checkpoints, and a run that goes on where it was cut."""
+"""Runs of the trainer: what is kept, where a stage begins and stops, what it leaves to read, and the bundle."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import math
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from LiverTumorSegLib.bundle import Bundle
-from LiverTumorSegLib.errors import BundleError
+from LiverTumorSegLib.errors import BundleError, LiverTumorSegWarning, RecipeError, TrainingError
 from LiverTumorSegLib.networks import build_network
 from LiverTumorSegLib.networks.weights import save_weights
-from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Recipe, Stage, Training
-from LiverTumorSegLib.training import trainer
 from LiverTumorSegLib.training.export import export_bundle
-from LiverTumorSegLib.training.losses import LOSSES, lesion_dice_loss
-from LiverTumorSegLib.training.patches import SyntheticPatches
-from LiverTumorSegLib.training.synthesis import library as bodies
-from LiverTumorSegLib.training.synthesis.body import complete_body
-from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
-from LiverTumorSegLib.training.trainer import Run, learning_rate, load_fitting_weights, running_average, train
+from LiverTumorSegLib.training.losses import LOSSES
+from LiverTumorSegLib.training.trainer import train
+from training_cases import RECIPE, SMALL, Balls, ball_run, trained
 
-UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
-SMALL = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
-RECIPE = Recipe(
-    name="tiny",
-    variant="repaired",
-    source="test",
-    stages=(
-        Stage("whole", "unet", Grid(spacing_mm=12.0, multiple_of=2), SMALL, UNIT),
-        Stage("crop", "unet", Grid(spacing_mm=8.0, multiple_of=2), SMALL, UNIT),
-    ),
-    crop=Crop(margin_mm=10.0),
-    training=Training(
-        loss=("dice_focal_all",),
-        epochs=(3,),
-        iterations_per_epoch=2,
-        patch=((16, 16, 8), (16, 16, 8)),
-        weight_average=0.9,
-    ),
-)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(autouse=True)
-def small_work(monkeypatch):
-    """Few validation patches, and one thread: on a busy computer two wait for each other after every tiny layer."""
-    monkeypatch.setattr(trainer, "VALIDATION_PATCHES", 3)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def lines_of(path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> AnatomyLibrary:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bodies, "complete_body", functools.partial(complete_body, tall=False))
-        return build_library(tmp_path_factory.mktemp("bodies"), None, variants=1, held_out=1, procedural=2, seed=1)
+def test_a_run_trains_both_stages_and_logs_every_epoch(tmp_path):
+    told = []
+    run = ball_run(tmp_path, on_epoch=lambda name, line: told.append((name, line.epoch)))
+    files = train(run)
+    assert [file.name for file in files] == ["whole.best.safetensors", "crop.best.safetensors"]
+    lines = lines_of(tmp_path / "crop.csv")
+    names = ["epoch", "learning_rate", "training_loss", "validation_loss", "liver_dice", "tumour_dice", "seconds"]
+    assert list(lines[0]) == names
+    assert [int(line["epoch"]) for line in lines] == [1, 2, 3, 4]
+    assert all(math.isfinite(float(line["validation_loss"])) for line in lines)
+    assert told == [(stage, epoch) for stage in ("whole", "crop") for epoch in (1, 2, 3, 4)]
 
 
-def run(folder: Path, library: AnatomyLibrary, recipe: Recipe = RECIPE, seed: int = 5) -> Run:
-    return Run(recipe, library, folder, seed=seed, workers=0, bf16=False)
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_a_network_learns_to_find_balls(tmp_path, optimiser):
+    rate = 1e-2 if optimiser != "sgd" else 3e-3
+    recipe = trained(epochs=8, iterations_per_epoch=10, learning_rate=rate, optimiser=optimiser, schedule="cosine")
+    train(ball_run(tmp_path, recipe), stages=(0,))
+    lines = lines_of(tmp_path / "whole.csv")
+    assert float(lines[-1]["liver_dice"]) > 0.7
+    assert float(lines[-1]["validation_loss"]) < float(lines[0]["validation_loss"])
 
 
-def logits_for(probabilities: list[list[float]]) -> torch.Tensor:
-    """(1, 3, 1, 1, n) logits whose softmax is given, one triple a voxel."""
-    return torch.tensor(probabilities).T.log().reshape(1, 3, 1, 1, -1)
+def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
+    # The rate is so high that the network gets worse again.
+    run = ball_run(tmp_path, trained(epochs=6, learning_rate=0.2, schedule="constant", weight_average=0.0))
+    kept = {}
+    run = dataclasses.replace(
+        run, on_epoch=lambda name, line: kept.update({line.epoch: load_file(tmp_path / "whole.best.safetensors")})
+    )
+    train(run, stages=(0,))
+    losses = [float(line["validation_loss"]) for line in lines_of(tmp_path / "whole.csv")]
+    best = losses.index(min(losses)) + 1
+    final = load_file(tmp_path / "whole.best.safetensors")
+    assert all(torch.equal(final[name], kept[best][name]) for name in final)
 
 
-def test_dice_focal_as_printed_by_hand():
-    # Two voxels: one liver (probability .5), one tumour (probability .8).
-    logits = logits_for([[0.25, 0.5, 0.25], [0.1, 0.1, 0.8]])
-    labels = torch.tensor([1, 2]).reshape(1, 1, 1, 1, 2)
-    liver = 1 - 2 * 0.5 / (1 + 0.5**2 + 0.1**2)
-    tumour = 1 - 2 * 0.8 / (1 + 0.25**2 + 0.8**2)
-    focal = (-(0.5**2) * math.log(0.5) - 0.2**2 * math.log(0.8)) / 4  # over two classes and two voxels
-    assert float(LOSSES["dice_focal"]()(logits, labels)) == pytest.approx((liver + tumour) / 2 + focal, abs=1e-4)
-
-
-def test_as_printed_nothing_speaks_against_a_false_tumour_but_dice_and_repaired_the_focal_term_does():
-    labels = torch.zeros(1, 1, 1, 1, 4, dtype=torch.long)
-    timid = logits_for([[0.9, 0.05, 0.05]] * 4)
-    bold = logits_for([[0.1, 0.05, 0.85]] * 4)
-    printed, repaired = LOSSES["dice_focal"](), LOSSES["dice_focal_all"]()
-    assert float(printed(bold, labels) - printed(timid, labels)) < 1e-3
-    assert float(repaired(bold, labels) - repaired(timid, labels)) > 0.3
-
-
-def test_rare_classes_weigh_by_the_inverse_root_of_their_share():
-    # Three background voxels and one tumour voxel, all with half of the probability on their own class.
-    logits = logits_for([[0.5, 0.25, 0.25]] * 3 + [[0.25, 0.25, 0.5]])
-    labels = torch.tensor([0, 0, 0, 2]).reshape(1, 1, 1, 1, 4)
-    plain = LOSSES["dice_focal_all"]()(logits, labels)
-    rare = LOSSES["dice_focal_rare"]()(logits, labels)
-    each = -(0.5**2) * math.log(0.5)  # the same focal term for every voxel: any weighted mean is this
-    assert float(rare - plain) == pytest.approx(each - each / 3, abs=1e-5)
-    surer = logits_for([[0.9, 0.05, 0.05]] * 3 + [[0.25, 0.25, 0.5]])
-    terms = [-(0.1**2) * math.log(0.9)] * 3 + [each]
-    weights = [(4 / 3) ** 0.5] * 3 + [4**0.5]
-    focal = sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
-    plain_focal = sum(terms) / 4 / 3
-    difference = LOSSES["dice_focal_rare"]()(surer, labels) - LOSSES["dice_focal_all"]()(surer, labels)
-    assert float(difference) == pytest.approx(focal - plain_focal, abs=1e-5)
-
-
-def test_a_small_lesion_s_own_dice_weighs_as_much_as_a_large_one_s():
-    # A line of 12 voxels with a lesion of 1 voxel (probability .5) and one of 2 (.8 each), .1 elsewhere. Their boxes, 4
-    # voxels wider, hold 4 other voxels each, and the two do not meet.
-    tumour = [0.5] + [0.1] * 9 + [0.8] * 2
-    logits = logits_for([[0.05, 0.95 - p, p] for p in tumour])
-    labels = torch.tensor([2] + [1] * 9 + [2] * 2).reshape(1, 1, 1, 1, 12)
-    one = 1 - 2 * 0.5 / (1 + 0.5 + 4 * 0.1)
-    other = 1 - 2 * 1.6 / (2 + 1.6 + 4 * 0.1)
-    assert float(lesion_dice_loss(logits, labels)) == pytest.approx((one + other) / 2, abs=1e-5)
-    rare, lesions = LOSSES["dice_focal_rare"](), LOSSES["dice_focal_lesions"]()
-    assert float(lesions(logits, labels) - rare(logits, labels)) == pytest.approx((one + other) / 4, abs=1e-5)
-
-
-def test_a_neighbouring_lesion_does_not_count_against_a_lesion_and_no_lesion_costs_nothing():
-    # Two lesions of one voxel two apart: each box holds the other, which is left out.
-    logits = logits_for([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0.1, 0.2, 0.7]])
-    labels = torch.tensor([2, 1, 2]).reshape(1, 1, 1, 1, 3)
-    assert float(lesion_dice_loss(logits, labels)) == pytest.approx(1 - 2 * 0.7 / (1 + 0.7 + 0.1), abs=1e-5)
-    assert float(lesion_dice_loss(logits, torch.ones_like(labels))) == 0
-
-
-@pytest.mark.parametrize("name", sorted(LOSSES))
-def test_a_perfect_prediction_costs_next_to_nothing(name):
-    labels = torch.tensor([0, 1, 2, 1]).reshape(1, 1, 1, 1, 4)
-    logits = torch.nn.functional.one_hot(labels[:, 0], 3).permute(0, 4, 1, 2, 3) * 30.0
-    assert float(LOSSES[name]()(logits, labels)) == pytest.approx(0, abs=1e-4)
-
-
-def test_the_schedule_is_the_paper_s_polynomial():
-    assert learning_rate(1e-5, 0, 100, 0.9) == pytest.approx(1e-5)
-    assert learning_rate(1e-5, 50, 100, 0.9) == pytest.approx(1e-5 * 0.5**0.9)
-    assert learning_rate(1e-5, 99, 100, 0.9) == pytest.approx(1e-5 * 0.01**0.9)
-
-
-def test_the_weights_average_follows_fast_at_first_and_slowly_later():
-    network = torch.nn.Linear(1, 1, bias=False)
-    average = running_average(network, 0.15)
-    values = []
-    for weight in (1.0, 2.0, 2.0, 2.0):
-        torch.nn.init.constant_(network.weight, weight)
-        average.update_parameters(network)
-        values.append(average.module.weight.item())
-    # The first is copied; then 1/10 of the old average stays, then 0.15, as 2/11 and 3/12 are more.
-    assert values == pytest.approx([1.0, 1.9, 2 - 0.1 * 0.15, 2 - 0.1 * 0.15**2])
-
-
-def test_what_is_kept_is_the_average_and_not_the_last_step_s_weights(tmp_path, library):
-    one_epoch = dataclasses.replace(RECIPE.training, epochs=(1,), iterations_per_epoch=4)
+def test_what_is_kept_is_the_average_and_not_the_last_step_s_weights(tmp_path):
+    recipes = {share: trained(epochs=1, iterations_per_epoch=4, weight_average=share) for share in (0.9, 0.0)}
     kept, last = (
-        load_file(train(run(tmp_path / str(share), library, dataclasses.replace(RECIPE, training=training)), (0,))[0])
-        for share in (0.9, 0.0)
-        for training in (dataclasses.replace(one_epoch, weight_average=share),)
+        load_file(train(ball_run(tmp_path / str(share), recipe), (0,))[0]) for share, recipe in recipes.items()
     )
     assert any(not torch.equal(kept[name], last[name]) for name in last)
     checkpoint = load_file(tmp_path / "0.0" / "whole.checkpoint.safetensors")
     assert all(torch.equal(checkpoint[f"network.{name}"], last[name]) for name in last)
 
 
-def test_no_body_is_in_training_and_validation(library):
-    sources = [{name.split("_")[0] for name in names} for names in (library.training, library.validation)]
-    assert sources[0].isdisjoint(sources[1])
-    assert all(sources)
-
-
-def test_a_library_is_not_drawn_twice(library):
-    before = {path: path.stat().st_mtime_ns for path in library.folder.iterdir()}
-    again = build_library(library.folder, None, variants=1, held_out=1, procedural=2, seed=1)
-    assert again == library
-    assert {path: path.stat().st_mtime_ns for path in library.folder.iterdir()} == before
-
-
-def test_a_patch_depends_on_its_number_and_not_on_where_the_stream_began(library):
-    stream = SyntheticPatches(library, library.training, RECIPE, 0, seed=9, start=0, count=6)
-    later = SyntheticPatches(library, library.training, RECIPE, 0, seed=9, start=4, count=2)
-    for one, two in zip(stream[5], later[1], strict=True):
-        assert torch.equal(one, two)
-    assert not torch.equal(stream[0][0], stream[1][0])
-    assert stream[0][0].shape == stream[0][1].shape == (1, 8, 16, 16)
-
-
-def test_a_run_trains_both_stages_and_hands_the_weights_over(tmp_path, library):
-    files = train(run(tmp_path, library))
-    assert [file.name for file in files] == ["whole.best.safetensors", "crop.best.safetensors"]
-    lines = list(csv.DictReader((tmp_path / "crop.csv").open()))
-    assert [int(line["epoch"]) for line in lines] == [1, 2, 3]
-    assert all(math.isfinite(float(line["validation_loss"])) for line in lines)
-
-
-def test_the_second_stage_starts_from_the_first_one_s_weights(tmp_path, library):
-    still = dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=(1,)))
-    first, second = (load_file(path) for path in train(run(tmp_path / "handed", library, still)))
+def test_the_second_stage_starts_from_the_first_one_s_weights(tmp_path):
+    first, second = (load_file(path) for path in train(ball_run(tmp_path, trained(learning_rate=0.0, epochs=1))))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_begins_from_given_weights_where_they_fit_and_keeps_a_new_head(tmp_path, library):
+def test_without_hand_over_or_where_nothing_fits_a_stage_starts_anew(tmp_path):
+    alone = trained(learning_rate=0.0, epochs=1, hand_over=False)
+    other = dataclasses.replace(RECIPE.stages[1], network="segresnet", arguments={"init_filters": 8})
+    unlike = dataclasses.replace(trained(learning_rate=0.0, epochs=1), stages=(RECIPE.stages[0], other))
+    first, second = (load_file(path) for path in train(ball_run(tmp_path / "alone", alone)))
+    fresh = build_seeded()
+    assert all(torch.equal(second[name], fresh[name]) for name in second)
+    assert len(train(ball_run(tmp_path / "unlike", unlike))) == 2
+    assert set(first) == set(second)
+
+
+def build_seeded() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return build_network("unet", SMALL).state_dict()
+
+
+def test_a_run_begins_from_given_weights_where_they_fit_and_keeps_a_new_head(tmp_path):
     given = build_network("unet", SMALL)
     (tmp_path / "weights").mkdir()
     for name in ("whole", "crop"):
         save_weights(given, tmp_path / "weights" / f"{name}.safetensors", half=False)
     headed = tuple(dataclasses.replace(s, arguments={**SMALL, "head": "linear"}) for s in RECIPE.stages)
-    still = dataclasses.replace(RECIPE.training, learning_rate=0.0, epochs=(1,))
-    recipe = dataclasses.replace(RECIPE, stages=headed, training=still)
-    begun = dataclasses.replace(run(tmp_path / "run", library, recipe), initial=tmp_path / "weights")
+    recipe = dataclasses.replace(trained(learning_rate=0.0, epochs=1), stages=headed)
     old = given.state_dict()
-    for path in train(begun):
+    for path in train(ball_run(tmp_path / "run", recipe, initial=tmp_path / "weights")):
         new = load_file(path)
         assert set(new) != set(old)  # the head differs
-        for name in set(new) & set(old):
-            if new[name].shape == old[name].shape:
-                assert torch.equal(new[name], old[name])
+        shared = [name for name in set(new) & set(old) if new[name].shape == old[name].shape]
+        assert shared
+        assert all(torch.equal(new[name], old[name]) for name in shared)
 
 
-def test_weights_that_fit_nowhere_are_refused(tmp_path):
-    save_weights(torch.nn.Linear(2, 2), tmp_path / "other.safetensors")
+def test_weights_that_fit_nowhere_or_are_not_there_are_refused(tmp_path):
+    save_weights(torch.nn.Linear(2, 2), tmp_path / "whole.safetensors")
     with pytest.raises(BundleError, match="wanted weights to begin with, got none that fits the network"):
-        load_fitting_weights(build_network("unet", SMALL), tmp_path / "other.safetensors")
+        train(ball_run(tmp_path / "run", initial=tmp_path), stages=(0,))
+    with pytest.raises(BundleError, match="wanted weights to begin with, there is no such file"):
+        train(ball_run(tmp_path / "run", initial=tmp_path), stages=(1,))
 
 
-@pytest.mark.parametrize(("head", "keeps"), [("monai", False), ("linear", True)])
-def test_only_a_linear_head_keeps_how_sure_the_features_before_it_are(head, keeps):
-    # MONAI's head normalises every class over the window: features ten times as faint give the same logits.
-    torch.manual_seed(0)
-    network = build_network("unet", {**SMALL, "head": head}).eval()
-    last = network.model[2][-1] if head == "linear" else network.model[2]
-    features = torch.randn(1, 4 if head == "linear" else 12, 8, 8, 8)
-    with torch.no_grad():
-        faint, clear = (last(features * size) - last(features * 0) for size in (0.1, 1.0))
-    assert float(faint.std() / clear.std()) == pytest.approx(0.1 if keeps else 1.0, rel=0.05)
-
-
-@pytest.mark.parametrize("cut", [1, 2])
-def test_an_interrupted_run_ends_with_the_same_numbers_as_an_unbroken_one(tmp_path, library, cut):
-    whole = train(run(tmp_path / "whole", library), stages=(0,))[0]
-    stopped: list[int] = []
-
-    def stop(_: str, line) -> None:
-        stopped.append(line.epoch)
-        if line.epoch == cut:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(dataclasses.replace(run(tmp_path / "cut", library), on_epoch=stop), stages=(0,))
-    resumed = train(run(tmp_path / "cut", library), stages=(0,))[0]
-    assert stopped == list(range(1, cut + 1))
-    one, two = load_file(whole), load_file(resumed)
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    lines = [(tmp_path / folder / "whole.csv").read_text(encoding="utf-8").splitlines() for folder in ("whole", "cut")]
-    assert [line.rsplit(",", 1)[0] for line in lines[0]] == [line.rsplit(",", 1)[0] for line in lines[1]]
-
-
-def test_a_finished_stage_is_not_trained_again(tmp_path, library):
-    first = train(run(tmp_path, library), stages=(0,))[0]
-    stamp = first.stat().st_mtime_ns
-    train(run(tmp_path, library), stages=(0,))
-    assert first.stat().st_mtime_ns == stamp
-    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 4
-
-
-def test_a_stage_stops_after_its_patience(tmp_path, library):
-    hasty = dataclasses.replace(RECIPE.training, patience=1, epochs=(30,), learning_rate=0.0)
-    train(run(tmp_path, library, dataclasses.replace(RECIPE, training=hasty)), stages=(0,))
+def test_a_stage_stops_after_its_patience(tmp_path):
+    train(ball_run(tmp_path, trained(patience=1, epochs=30, learning_rate=0.0)), stages=(0,))
     # With a rate of 0 nothing gets better after the first epoch.
-    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2
+    assert len(lines_of(tmp_path / "whole.csv")) == 2
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, library, monkeypatch):
-    monkeypatch.setitem(LOSSES, "dice_focal_all", lambda: lambda logits, labels: logits.sum() * float("nan"))
-    with pytest.raises(RuntimeError, match="training loss became nan at step 1"):
-        train(run(tmp_path, library), stages=(0,))
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    first = train(ball_run(tmp_path), stages=(0,))[0]
+    stamp = first.stat().st_mtime_ns
+    train(ball_run(tmp_path), stages=(0,))
+    assert first.stat().st_mtime_ns == stamp
+    assert len(lines_of(tmp_path / "whole.csv")) == 4
 
 
-def test_a_trained_run_becomes_a_bundle_that_loads(tmp_path, library):
-    weights = train(run(tmp_path, library))
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setitem(LOSSES, "dice_focal_all", lambda activation: lambda logits, target: logits.sum() * float("nan"))
+    with pytest.raises(TrainingError, match="training loss: wanted a finite number, got nan in step 1 of epoch 1"):
+        train(ball_run(tmp_path), stages=(0,))
+    with safe_open(tmp_path / "whole.bad_batch.safetensors", framework="pt") as file:
+        assert file.metadata() == {"epoch": "1", "step": "1", "loss": "nan"}
+        volume, labels = (file.get_tensor(name) for name in ("volume", "labels"))
+    expected = Balls().patches(0, 0, 1)[0]
+    assert torch.equal(volume[0], expected[0])
+    assert torch.equal(labels[0], expected[1])
+    assert not (tmp_path / "whole.checkpoint.safetensors").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tmp_path, monkeypatch):
+    # The square root of 0 is finite, its slope is not.
+    monkeypatch.setitem(LOSSES, "dice_focal_all", lambda activation: lambda logits, target: (logits * 0).sum().sqrt())
+    with pytest.raises(TrainingError, match="training gradient: wanted a finite number, got nan in step 1 of epoch 1"):
+        train(ball_run(tmp_path), stages=(0,))
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    def judged(loss):
+        return lambda logits, target: loss(logits, target) if logits.requires_grad else logits.sum() * float("inf")
+
+    real = LOSSES["dice_focal_all"]
+    monkeypatch.setitem(LOSSES, "dice_focal_all", lambda activation: judged(real(activation)))
+    with pytest.raises(TrainingError, match=r"validation loss: wanted a finite number, got (-?inf|nan) after epoch 1"):
+        train(ball_run(tmp_path), stages=(0,))
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(RecipeError, match=r"recipe.training\[0\].loss: wanted one of bce, .*, got 'huber'"):
+        train(ball_run(tmp_path, trained(loss="huber")), stages=(0,))
+
+
+def test_labels_without_a_name_are_refused(tmp_path):
+    recipe = dataclasses.replace(RECIPE, label_names=("background", "tumour"))
+    with pytest.raises(TrainingError, match="labels: wanted 0 to 1, as the recipe's label_names say, got 2"):
+        train(ball_run(tmp_path, recipe), stages=(0,))
+
+
+def test_progress_tells_the_epoch_and_the_time_left(tmp_path):
+    told = []
+    train(ball_run(tmp_path, progress=lambda text, share: told.append((text, share))), stages=(0,))
+    assert told[0][0].startswith("whole: epoch 1 of 4, at most ")
+    assert told[0][1] == 1 / 8  # of four epochs with two steps each
+    assert told[-1] == ("whole: epoch 4 of 4, at most 0 s left", 1.0)
+
+
+def test_tensorboard_gets_the_numbers_of_the_log_and_a_picture(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(ball_run(tmp_path), stages=(0,))
+    read = events.EventAccumulator(str(tmp_path / "tensorboard" / "whole")).Reload()
+    logged = [float(line["validation_loss"]) for line in lines_of(tmp_path / "whole.csv")]
+    curve = read.Scalars("validation_loss")
+    assert [event.step for event in curve] == [1, 2, 3, 4]
+    assert np.allclose([event.value for event in curve], logged, atol=1e-5)
+    picture = read.Images("validation")[-1]
+    assert (picture.width, picture.height) == (3 * 16, 16)
+
+
+def test_without_tensorboard_one_line_says_so_and_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.warns(LiverTumorSegWarning, match=r"no curves for TensorBoard: wanted .* extra \[train\]"):
+        train(ball_run(tmp_path), stages=(0,))
+    assert len(lines_of(tmp_path / "whole.csv")) == 4
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_trained_run_becomes_a_bundle_that_loads(tmp_path):
+    weights = train(ball_run(tmp_path))
     bundle = export_bundle(RECIPE, weights, tmp_path / "bundle", "procedural anatomy", "none")
     assert Bundle.load(tmp_path / "bundle").sha256 == bundle.sha256
     assert bundle.recipe == RECIPE

@@ -1,0 +1,207 @@
+"""Runs that are cut off, killed or resumed otherwise end with the numbers of an unbroken run, or say why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from LiverTumorSegLib.errors import OutputError, TrainingError
+from LiverTumorSegLib.recipe import Crop
+from LiverTumorSegLib.training import checkpoint
+from LiverTumorSegLib.training.trainer import train
+from training_cases import RECIPE, ball_run, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Dropout has chance in the steps themselves.
+DROPPING = dataclasses.replace(
+    trained(epochs=4, deep_supervision=0.4),
+    stages=tuple(dataclasses.replace(s, arguments={**s.arguments, "dropout": 0.2}) for s in RECIPE.stages),
+)
+
+
+def lines_without_seconds(folder: Path) -> list[str]:
+    return [line.rsplit(",", 1)[0] for line in (folder / "whole.csv").read_text(encoding="utf-8").splitlines()]
+
+
+def check_same(one: Path, two: Path) -> None:
+    """Both runs ended with the same weights, optimiser state and log, to the last bit."""
+    for name in ("whole.best.safetensors", "whole.checkpoint.safetensors"):
+        first, second = load_file(one / name), load_file(two / name)
+        assert set(first) == set(second)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert lines_without_seconds(one) == lines_without_seconds(two)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("cut", [1, 2])
+def test_an_interrupted_run_ends_with_the_same_numbers_as_an_unbroken_one(tmp_path, cut, optimiser):
+    recipe = dataclasses.replace(
+        DROPPING, training=tuple(dataclasses.replace(t, optimiser=optimiser) for t in DROPPING.training)
+    )
+    train(ball_run(tmp_path / "whole", recipe), stages=(0,))
+
+    def stop(_: str, line) -> None:
+        if line.epoch == cut:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ball_run(tmp_path / "cut", recipe, on_epoch=stop), stages=(0,))
+    assert len(lines_without_seconds(tmp_path / "cut")) == 1 + cut
+    train(ball_run(tmp_path / "cut", recipe), stages=(0,))
+    check_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_two_epochs_and_two_more_are_four(tmp_path):
+    short, long = (trained(epochs=epochs, schedule="step", schedule_epochs=1) for epochs in (2, 4))
+    train(ball_run(tmp_path / "whole", long), stages=(0,))
+    train(ball_run(tmp_path / "halves", short), stages=(0,))
+    train(ball_run(tmp_path / "halves", long), stages=(0,))
+    check_same(tmp_path / "whole", tmp_path / "halves")
+
+
+@pytest.mark.parametrize("moment", ["before the weights", "before the log", "before the checkpoint"])
+def test_an_epoch_that_is_cut_off_while_it_is_saved_is_done_again(tmp_path, monkeypatch, moment):
+    train(ball_run(tmp_path / "whole"), stages=(0,))
+    name = {"weights": "save_weights", "log": "append_line", "checkpoint": "save_checkpoint"}[moment.split()[-1]]
+    target = f"LiverTumorSegLib.training.trainer.{name}"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, cut_off_the_second_time(target))
+        with pytest.raises(KeyboardInterrupt):
+            train(ball_run(tmp_path / "cut"), stages=(0,))
+    train(ball_run(tmp_path / "cut"), stages=(0,))
+    check_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def cut_off_the_second_time(target: str):
+    from LiverTumorSegLib.training import trainer
+
+    done, real = [], getattr(trainer, target.rsplit(".", 1)[1])
+
+    def once(*arguments, **options):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*arguments, **options)
+
+    return once
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: a new Python takes seconds for each of the deaths")
+def test_a_run_killed_at_any_moment_ends_with_the_same_numbers(tmp_path):
+    recipe = trained(epochs=10)
+    train(ball_run(tmp_path / "whole", recipe), stages=(0,))
+    rng, context, deaths = np.random.default_rng(0), multiprocessing.get_context("fork"), 0
+    for _ in range(60):
+        child = context.Process(target=train, args=(ball_run(tmp_path / "killed", recipe), (0,)))
+        child.start()
+        if deaths < 8:
+            child.join(rng.uniform(0.02, 0.15))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        deaths += 1
+    assert deaths > 0
+    check_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_torn_line_at_the_end_of_the_log_is_forgotten(tmp_path):
+    train(ball_run(tmp_path / "whole"), stages=(0,))
+    torn = tmp_path / "torn"
+    with pytest.raises(KeyboardInterrupt):
+        train(ball_run(torn, on_epoch=stop_after_two), stages=(0,))
+    with (torn / "whole.csv").open("a", encoding="utf-8") as file:
+        file.write("3,0.0005,0.9")
+    train(ball_run(torn), stages=(0,))
+    check_same(tmp_path / "whole", torn)
+
+
+def stop_after_two(_: str, line) -> None:
+    if line.epoch == 2:
+        raise KeyboardInterrupt
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):
+    train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
+    before = (tmp_path / "whole.checkpoint.safetensors").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("LiverTumorSegLib.networks.weights.os.fsync", full)
+    with pytest.raises(OutputError, match="wanted to write it, got: No space left on device"):
+        train(ball_run(tmp_path, trained(epochs=2)), stages=(0,))
+    assert (tmp_path / "whole.checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_another_recipe_or_seed(tmp_path):
+    train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
+    with pytest.raises(TrainingError, match=r"training.learning_rate 0.5, the run was begun with 0.001; train into an"):
+        train(ball_run(tmp_path, trained(learning_rate=0.5)), stages=(0,))
+    with pytest.raises(TrainingError, match="wanted to go on with seed 6, the run was begun with 5"):
+        train(ball_run(tmp_path, trained(epochs=2), seed=6), stages=(0,))
+
+
+def test_a_run_does_not_go_on_with_a_recipe_that_shows_the_network_something_else(tmp_path):
+    train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
+    other = dataclasses.replace(trained(epochs=2), crop=Crop(margin_mm=20.0))
+    with pytest.raises(TrainingError, match=r"to go on with recipe.crop .*20.0.*, the run was begun with .*10.0"):
+        train(ball_run(tmp_path, other), stages=(0,))
+
+
+def test_a_run_does_not_go_on_with_other_patients(tmp_path):
+    train(ball_run(tmp_path, trained(epochs=1), origin={"fold": 0}), stages=(0,))
+    train(ball_run(tmp_path, trained(epochs=2), origin={"fold": 0}), stages=(0,))
+    with pytest.raises(TrainingError, match=r"wanted to go on with origin.fold 1, the run was begun with 0"):
+        train(ball_run(tmp_path, trained(epochs=3), origin={"fold": 1}), stages=(0,))
+
+
+def test_a_run_of_an_older_version_whose_checkpoint_does_not_tell_everything_goes_on(tmp_path):
+    train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
+    train(ball_run(tmp_path, trained(epochs=2), origin={"fold": 0}), stages=(0,))
+    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path):
+    train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
+    path = tmp_path / "whole.checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(TrainingError, match="delete it to train the stage from its beginning"):
+        train(ball_run(tmp_path, trained(epochs=2)), stages=(0,))
+
+
+def test_weights_in_the_place_of_a_checkpoint_are_refused(tmp_path):
+    best = train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))[0]
+    (tmp_path / "whole.checkpoint.safetensors").write_bytes(best.read_bytes())
+    with pytest.raises(TrainingError, match="wanted a checkpoint of this version, got none; delete it"):
+        train(ball_run(tmp_path, trained(epochs=2)), stages=(0,))
+
+
+def test_a_checkpoint_gives_back_the_optimiser_s_state(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    states = []
+    for _ in range(2):
+        copy = torch.nn.Linear(3, 2)
+        copy.load_state_dict(network.state_dict())
+        average = torch.optim.swa_utils.AveragedModel(copy)
+        states.append(checkpoint.State(copy, average, torch.optim.Adam(copy.parameters()), checkpoint.Progress()))
+    one, two = states
+    one.network(torch.ones(1, 3)).sum().backward()
+    one.optimiser.step()
+    one.progress.epoch, one.progress.best_loss = 7, 0.25
+    checkpoint.save_checkpoint(tmp_path / "state.safetensors", one, {"seed": "1"})
+    checkpoint.load_checkpoint(tmp_path / "state.safetensors", two, {"seed": "1"})
+    assert two.progress == checkpoint.Progress(7, 0.25, 0)
+    for mine, yours in zip(one.optimiser.state.values(), two.optimiser.state.values(), strict=True):
+        assert all(torch.equal(mine[key], yours[key]) for key in ("step", "exp_avg", "exp_avg_sq"))
