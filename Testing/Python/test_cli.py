@@ -237,6 +237,15 @@ def test_bundles_can_be_listed_shown_and_imported(capsys, tiny_bundle, tmp_path,
     out = capsys.readouterr().out
     assert "mine" in out
     assert "Not a medical device" in out
+    for line in (
+        "system cascade",
+        "stage whole: unet; 10 mm; whole; background, liver, tumour by softmax",
+        "stage crop: unet; 6 mm; liver + 10 mm; background, liver, tumour by softmax",
+    ):
+        assert line in out.splitlines()
+    assert main(["bundle", "show", "mine", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [stage["grid"]["spacing_mm"] for stage in shown["recipe"]["stages"]] == [10.0, 6.0]
 
 
 def test_synthetic_cases_are_the_same_for_the_same_seed(tmp_path, capsys):
@@ -261,10 +270,11 @@ def test_training_from_the_command_line_ends_in_a_bundle_that_segments(tmp_path,
                 "arguments": {"channels": [4, 8], "strides": [2], "num_res_units": 1},
                 "grid": {"spacing_mm": spacing, "multiple_of": 2},
                 "intensity": {"ct_clip_hu": [-200, 300], "mr_clip_percentiles": [0.5, 99.5], "scale": "unit"},
+                "region": region,
             }
-            for name, spacing in (("whole", 12.0), ("crop", 8.0))
+            for name, spacing, region in (("whole", 12.0, "whole"), ("crop", 8.0, "liver"))
         ],
-        "training": {"epochs": [1], "iterations_per_epoch": 2, "patch": [[16, 16, 8], [16, 16, 8]]},
+        "training": [{"epochs": 1, "iterations_per_epoch": 2, "patch": [16, 16, 8]}] * 2,
     }
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     arguments = ["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run"), "--bodies", "1", "--workers", "0"]

@@ -1,0 +1,30 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+
+LAYOUTS = ("nifti", "lits", "msd", "nnunet", "ircad", "chaos", "synthetic")  # a test compares with datasets.layouts
+
+
+def whole_number(text: str) -> int:
+    """A whole number, not below 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted a whole number, not below 0, got {text!r}")
+    if len(text) > 12:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at most 12 digits, got {len(text)}")
+    return int(text)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where and how exactly networks are computed."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "f32", "bf16", "f16"))
+
+
+def talking() -> argparse.ArgumentParser:
+    """What every command says or keeps to itself; a parent of the commands' parsers."""
+    talk = argparse.ArgumentParser(add_help=False)
+    talk.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+    talk.add_argument("--json", action="store_true", help="print progress and results as JSON lines")
+    return talk
