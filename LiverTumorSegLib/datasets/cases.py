@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..images import EXTENSIONS, read_image
 from ..itk_reader import read_file
 from ..segmentation import TUMOUR
 from .dicom_masks import read_packed
+from .scanners import scanner_of
 
 
 class DatasetError(LiverTumorSegError):
@@ -35,7 +37,9 @@ class DatasetCase:
         scan: image file or DICOM folder; None where it is not there.
         labels: file or folder of the reference; None where it is not there.
         read: how the labels are read.
-        scanner: manufacturer or centre where it is known, else "".
+        scanner: manufacturer and model, or centre, where it is known without opening the scan, else "".
+        phases: further scans of the same study by what the data set calls them, on grids of their own.
+        value_names: what the values in the label file are called, where the layout tells.
     """
 
     name: str
@@ -44,6 +48,12 @@ class DatasetCase:
     labels: Path | None
     read: LabelReader
     scanner: str = ""
+    phases: Mapping[str, Path] = field(default_factory=dict)
+    value_names: Mapping[int, str] = field(default_factory=dict)
+
+    def find_scanner(self) -> str:
+        """Manufacturer and model where the layout or the scan's files tell, else ""."""
+        return self.scanner or (scanner_of(self.scan) if self.scan is not None else "")
 
     def read_scan(self) -> sitk.Image:
         """The scan, in HU if it is CT.
@@ -64,6 +74,34 @@ class DatasetCase:
         if self.labels is None:
             raise ImageError(f"{self.name}: wanted labels, got none")
         return self.read(self.labels, self.scan)
+
+    def read_named(self, names: Sequence[str]) -> sitk.Image:
+        """The reference as uint8 with the value n where `names[n]` is: types of lesions where the data set has them.
+
+        Args:
+            names: background first. Names of the data set that are not among them are background; where that would
+                lose its liver or something it calls a tumour, or where it has no names, the names must have "liver"
+                among them, and "tumour" if there is one in the case.
+
+        Raises:
+            ImageError: it is not there, cannot be read, or has tumours of no known type.
+        """
+        found = {value: names.index(name) for value, name in self.value_names.items() if name in names[1:]}
+        others = [name for value, name in self.value_names.items() if value not in found]
+        known = "liver" in names and names.index("liver") in found.values()
+        if self.labels is not None and known and not any(map(is_lesion_name, others)):
+            return read_mapped_labels(self.labels, self.scan, values=found)
+        labels = self.read_labels()
+        array = sitk.GetArrayFromImage(labels)
+        table = np.array([0, *(names.index(name) if name in names else 0 for name in ("liver", "tumour"))], np.uint8)
+        if not table[TUMOUR] and (array == TUMOUR).any():
+            wanted = ", ".join(names[1:])
+            raise ImageError(f"{self.name}: labels: wanted {wanted}, got tumours of no type")
+        if tuple(table) == (0, 1, 2):
+            return labels
+        result = sitk.GetImageFromArray(table[array])
+        result.CopyInformation(labels)
+        return result
 
 
 def read_labels(path: Path, scan: Path | None = None) -> sitk.Image:
@@ -123,6 +161,12 @@ def read_volume(path: Path) -> sitk.Image:
         layers = image.GetNumberOfComponentsPerPixel()
         raise ImageError(f"wanted one 3D label map, got {size} voxels in {layers} layer(s) in {path.name}")
     return image
+
+
+def is_lesion_name(name: str) -> bool:
+    """Whether a data set's name for a label means tumours of any type."""
+    words = {"tumour", "tumor", "tumours", "tumors", "lesion", "lesions", "cancer"}
+    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower()))
 
 
 def stem(path: Path) -> str:

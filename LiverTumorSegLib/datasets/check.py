@@ -13,9 +13,9 @@ import SimpleITK as sitk
 
 from ..errors import ImageError, recorded_warnings
 from ..evaluation.scores import grid_difference
-from ..evaluation.summary import DIAMETERS
+from ..evaluation.sizes import DIAMETERS
 from ..images import modality_of
-from ..lesions import find_lesions
+from ..lesions import bounding_slices, find_lesions
 from ..segmentation import TUMOUR
 from .cases import DatasetCase
 
@@ -30,11 +30,12 @@ class CheckedCase:
     Attributes:
         name: of the case.
         patient: whose it is.
-        scanner: where it is known, else "".
+        scanner: manufacturer and model where the data set tells, else "".
         modality: "CT", "MR" or "".
         size_voxels: (i, j, k) of the scan.
         spacing_mm: likewise.
         liver_ml: tumours included.
+        liver_extent_mm: edges of the box around it along (i, j, k).
         tumour_ml: all tumours.
         lesion_diameters_mm: longest axial diameters, by falling volume.
         faults: what keeps the case from being used, one line each.
@@ -50,6 +51,7 @@ class CheckedCase:
     size_voxels: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     liver_ml: float | None = None
+    liver_extent_mm: tuple[float, ...] = ()
     tumour_ml: float | None = None
     lesion_diameters_mm: tuple[float, ...] = ()
     faults: tuple[str, ...] = ()
@@ -66,12 +68,14 @@ class Fingerprint:
         cases: that have no fault.
         patients: of these.
         modalities: modality -> cases.
+        scanners: manufacturer and model, or "" where nothing tells -> cases.
         spacing_mm: one range an axis (i, j, k).
         size_voxels: likewise.
         liver_intensity: percentile -> value inside the livers, each case weighing the same.
         liver_mean: mean of these values.
         liver_sd: their standard deviation.
         liver_ml: range.
+        liver_extent_mm: one range an axis (i, j, k).
         lesions: how many in all.
         lesions_per_case: range.
         lesion_diameter_mm: range of the longest axial diameters.
@@ -82,12 +86,14 @@ class Fingerprint:
     cases: int
     patients: int
     modalities: dict[str, int]
+    scanners: dict[str, int]
     spacing_mm: tuple[tuple[float, ...], ...]
     size_voxels: tuple[tuple[float, ...], ...]
     liver_intensity: dict[str, float]
     liver_mean: float
     liver_sd: float
     liver_ml: tuple[float, ...]
+    liver_extent_mm: tuple[tuple[float, ...], ...]
     lesions: int
     lesions_per_case: tuple[float, ...]
     lesion_diameter_mm: tuple[float, ...]
@@ -123,7 +129,7 @@ def check_cases(
 
 def check_case(case: DatasetCase) -> CheckedCase:
     """Open one case."""
-    checked = CheckedCase(case.name, case.patient, case.scanner)
+    checked = CheckedCase(case.name, case.patient, case.find_scanner())
     faults: list[str] = []
     with recorded_warnings() as texts:
         scan, labels = _opened(case.read_scan, "scan", faults), _opened(case.read_labels, "labels", faults)
@@ -154,17 +160,19 @@ def fingerprint(checked: Sequence[CheckedCase]) -> Fingerprint | None:
     values = np.concatenate([case.intensities for case in good])
     diameters = [mm for case in good for mm in case.lesion_diameters_mm]
     by_size = {s.name: sum(s.low < mm <= s.high for mm in diameters) for s in DIAMETERS}
-    modalities = sorted({case.modality for case in good})
+    modalities, scanners = (sorted({getattr(case, name) for case in good}) for name in ("modality", "scanner"))
     return Fingerprint(
         len(good),
         len({case.patient for case in good}),
         {modality: sum(case.modality == modality for case in good) for modality in modalities},
+        {scanner: sum(case.scanner == scanner for case in good) for scanner in scanners},
         tuple(_range([case.spacing_mm[axis] for case in good]) for axis in range(3)),
         tuple(_range([case.size_voxels[axis] for case in good]) for axis in range(3)),
         {f"{p:g}": float(v) for p, v in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)},
         float(values.mean(dtype=np.float64)),
         float(values.std(dtype=np.float64)),
         _range([case.liver_ml or 0.0 for case in good]),
+        tuple(_range([case.liver_extent_mm[axis] for case in good]) for axis in range(3)),
         len(diameters),
         _range([len(case.lesion_diameters_mm) for case in good]),
         _range(diameters),
@@ -190,10 +198,18 @@ def _described(checked: CheckedCase, scan: sitk.Image, labels: sitk.Image) -> Ch
     return dataclasses.replace(
         checked,
         liver_ml=float(inside.size * voxel_ml),
+        liver_extent_mm=_extent_mm(array > 0, labels.GetSpacing()),
         tumour_ml=float(np.count_nonzero(array == TUMOUR) * voxel_ml),
         lesion_diameters_mm=tuple(lesion.axial_long_axis_mm for lesion in find_lesions(labels)),
         intensities=inside[places].astype(np.float32),
     )
+
+
+def _extent_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, ...]:
+    box = bounding_slices(mask)
+    if box is None:
+        return (0.0, 0.0, 0.0)
+    return tuple((part.stop - part.start) * step for part, step in zip(box[::-1], spacing_mm, strict=True))
 
 
 def _digest(scan: sitk.Image) -> str:

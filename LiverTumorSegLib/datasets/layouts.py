@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import is_unicode
-from .cases import DatasetCase, DatasetError, image_files, read_labels, read_mapped_labels, stem
+from .cases import DatasetCase, DatasetError, image_files, is_lesion_name, read_labels, read_mapped_labels, stem
 from .dicom_masks import read_chaos_labels, read_ircad_labels
 
 Layout = Callable[[Path], list[DatasetCase]]
@@ -48,13 +48,15 @@ def msd(folder: Path) -> list[DatasetCase]:
 def nnunet(folder: Path) -> list[DatasetCase]:
     """nnU-Net v2 raw: `imagesTr/CASE_0000.EXT`, `labelsTr/CASE.EXT`, `dataset.json` with the labels' names.
 
-    The first channel is the scan. Of the labels, that called liver becomes 1, and all called tumour, tumor, lesion
-    or cancer become 2. Cases named `liver_N`, as converted from MSD, keep MSD's patients; "patients" in `dataset.json`,
-    which our own writer adds, goes before that.
+    The first channel is the scan, others are further phases by their names in "channel_names". Of the labels, that
+    called liver becomes 1, and all called tumour, tumor, lesion or cancer become 2. Cases named `liver_N`, as converted
+    from MSD, keep MSD's patients; "patients" in `dataset.json`, which our own writer adds with "scanners", goes before.
     """
     description = _dataset_json(folder, labels=dict, file_ending=str)
-    patients = description.get("patients")
+    patients, scanners = description.get("patients"), description.get("scanners")
     ending, values = str(description["file_ending"]), _label_values(folder, description["labels"])
+    channels = _channel_names(description.get("channel_names"))
+    names_of = {v: _plain_name(name) for name, v in description["labels"].items() if type(v) is int and v}
     images = {path.name[: -len(f"_0000{ending}")]: path for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
     labels = {path.name[: -len(ending)]: path for path in (folder / "labelsTr").glob(f"*{ending}")}
     cases = []
@@ -63,7 +65,11 @@ def nnunet(folder: Path) -> list[DatasetCase]:
         patient = _lits_patient(int(number[1])) if number else name
         patient = str(patients.get(name, patient)) if isinstance(patients, dict) else patient
         read = partial(read_mapped_labels, values=values)
-        cases.append(DatasetCase(name, patient, images.get(name), labels.get(name), read))
+        files = {channel: folder / "imagesTr" / f"{name}_{n:04d}{ending}" for n, channel in channels.items()}
+        phases = {channel: path for channel, path in files.items() if path.exists()}
+        found = images.get(name), labels.get(name)
+        scanner = str(scanners.get(name, "")) if isinstance(scanners, dict) else ""
+        cases.append(DatasetCase(name, patient, *found, read, scanner, phases, names_of))
     return cases
 
 
@@ -197,6 +203,17 @@ def _dataset_json(folder: Path, **keys: type) -> dict[str, Any]:
     return dict(description)
 
 
+def _channel_names(described: object) -> dict[int, str]:
+    """Number -> name of a nnU-Net data set's channels after the first."""
+    pairs = described.items() if isinstance(described, dict) else ()
+    return {int(n): str(name) for n, name in pairs if str(n).isdecimal() and int(n)}
+
+
+def _plain_name(label: str) -> str:
+    """A label's name as recipes write it: "Liver Tumor" is liver_tumour."""
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).replace("tumor", "tumour").replace("hemangioma", "haemangioma")
+
+
 def _label_values(folder: Path, labels: dict[str, Any]) -> dict[int, int]:
     """Which of a nnU-Net data set's values are 1 liver and 2 tumour."""
     values: dict[int, int] = {}
@@ -204,10 +221,9 @@ def _label_values(folder: Path, labels: dict[str, Any]) -> dict[int, int]:
         numbers = value if isinstance(value, list) else [value]
         if not all(type(number) is int for number in numbers):
             raise DatasetError(f"{folder / 'dataset.json'}: wanted names with whole numbers as labels, got {labels!r}")
-        words = set(re.split(r"[^a-z]+", name.lower()))
-        if words & {"tumour", "tumor", "tumours", "tumors", "lesion", "lesions", "cancer"}:
+        if is_lesion_name(name):
             values |= dict.fromkeys(numbers, 2)
-        elif "liver" in words:
+        elif "liver" in re.split(r"[^a-z]+", name.lower()):
             values |= {number: 1 for number in numbers if number not in values}
     if 1 not in values.values():
         raise DatasetError(f"{folder / 'dataset.json'}: wanted a label called liver, got {', '.join(labels)}")

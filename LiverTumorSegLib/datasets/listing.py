@@ -26,6 +26,7 @@ def case_table(checked: Sequence[CheckedCase]) -> Table:
             case.name,
             case.patient,
             case.modality or "–",
+            case.scanner or "–",
             "×".join(map(str, case.size_voxels)) or "–",
             "×".join(f"{step:.3g}" for step in case.spacing_mm) or "–",
             "–" if case.liver_ml is None else f"{case.liver_ml:.0f}",
@@ -36,7 +37,19 @@ def case_table(checked: Sequence[CheckedCase]) -> Table:
         )
         for case in checked
     )
-    heads = ("case", "patient", "", "voxels", "mm", "liver ml", "tumour ml", "lesions", "largest mm", "faults")
+    heads = (
+        "case",
+        "patient",
+        "",
+        "scanner",
+        "voxels",
+        "mm",
+        "liver ml",
+        "tumour ml",
+        "lesions",
+        "largest mm",
+        "faults",
+    )
     return Table(f"{len(checked)} cases", heads, rows)
 
 
@@ -44,16 +57,19 @@ def fingerprint_table(found: Fingerprint) -> Table:
     """The fingerprint, smallest, median and largest."""
     axes = zip("ijk", found.spacing_mm, found.size_voxels, strict=True)
     rows = [row for axis, spacing, size in axes for row in ((f"spacing {axis}, mm", *spacing), (f"size {axis}", *size))]
+    rows += [(f"liver {axis}, mm", *extent) for axis, extent in zip("ijk", found.liver_extent_mm, strict=True)]
     rows += [("liver, ml", *found.liver_ml), ("lesions a case", *found.lesions_per_case)]
     rows += [("lesion diameter, mm", *found.lesion_diameter_mm)] if found.lesion_diameter_mm else []
     values = ", ".join(f"{name} %: {value:.4g}" for name, value in found.liver_intensity.items())
     sizes = ", ".join(f"{name}: {count}" for name, count in found.lesions_by_diameter.items())
+    scanners = ", ".join(f"{name or 'unknown'}: {count}" for name, count in found.scanners.items())
     return Table(
         f"Fingerprint of {found.cases} cases, {found.patients} patients",
         ("", "smallest", "median", "largest"),
         tuple((str(row[0]), *(f"{value:.4g}" for value in row[1:])) for row in rows),
         (
             f"Intensities inside the liver: {values}; mean {found.liver_mean:.4g}, SD {found.liver_sd:.4g}.",
+            f"Scanners: {scanners}.",
             f"{found.lesions} lesions ({sizes}); {found.cases_without_lesions} cases without.",
         ),
     )
@@ -67,9 +83,12 @@ def check_target(folder: Path, source: Path) -> None:
         source: the data set.
 
     Raises:
-        OutputError: the folder cannot be written to, or it is the data set's.
+        OutputError: the folder cannot be written to, has a folder where a file is to go, or is the data set's.
     """
     check_writable(folder)
+    for name in (*FILES, SPLIT):
+        if (folder / name).is_dir():
+            raise OutputError(f"{folder / name}: wanted to write a file there, got a folder")
     if folder.resolve() == source.resolve():
         raise OutputError(
             f"{folder}: wanted another folder than the data set's, which may hold a {FILES[1]} of its own"

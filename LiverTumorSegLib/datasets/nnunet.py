@@ -87,5 +87,6 @@ def _write_description(cases: Sequence[DatasetCase], folder: Path, modality: str
         "numTraining": len(cases),
         "file_ending": ".nii.gz",
         "patients": {case.name: case.patient for case in cases},
+        "scanners": {case.name: scanner for case in cases if (scanner := case.find_scanner())},
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8", newline="\n")

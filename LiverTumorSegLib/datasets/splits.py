@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,8 @@ def make_split(cases: Sequence[CheckedCase], folds: int = 5, seed: int = 0) -> S
     owned: dict[str, list[CheckedCase]] = {}
     for case in good:
         owned.setdefault(case.patient, []).append(case)
+    if len(owned) < 2:
+        raise DatasetError(f"folds: wanted at least 2 patients with a scan and labels, got {len(owned)}")
     if not 2 <= folds <= len(owned):
         raise DatasetError(f"folds: wanted 2 to {len(owned)}, one a patient at most, got {folds}")
     strata: dict[tuple[str, int], list[str]] = {}
@@ -73,7 +77,7 @@ def make_split(cases: Sequence[CheckedCase], folds: int = 5, seed: int = 0) -> S
 
 
 def save_split(split: Split, path: Path) -> None:
-    """Write a split; its "folds" have the form of nnU-Net's splits_final.json.
+    """Write a split, whole or not at all; its "folds" have the form of nnU-Net's splits_final.json.
 
     Raises:
         OutputError: it cannot be written.
@@ -84,8 +88,12 @@ def save_split(split: Split, path: Path) -> None:
         "patients": split.patients,
         "folds": [{"train": split.training(n), "val": names} for n, names in enumerate(split.folds)],
     }
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     try:
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        with tempfile.TemporaryDirectory(prefix=".livertumorseg-", dir=path.parent) as aside:
+            fresh = Path(aside, path.name)
+            fresh.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(fresh, path)
     except OSError as error:
         raise OutputError(f"{path}: wanted to write the split, got: {error.strerror}") from error
 
@@ -101,9 +109,11 @@ def load_split(path: Path) -> Split:
         folds = tuple(tuple(str(name) for name in fold["val"]) for fold in document["folds"])
         patients = {str(name): str(patient) for name, patient in document["patients"].items()}
         seed = int(document["seed"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DatasetError(f"{path.name}: wanted a split, got: {reason}") from None
+    if len(folds) < 2:
+        raise DatasetError(f"{path.name}: wanted a split of at least 2 folds, got {len(folds)}")
     home: dict[str, int] = {}
     for number, names in enumerate(folds):
         for name in names:

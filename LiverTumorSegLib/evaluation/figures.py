@@ -16,7 +16,8 @@ from ..matching import RULES
 from .froc import FrocPoint
 from .run import Evaluation
 from .scores import CaseScore
-from .summary import DIAMETERS, Summary
+from .sizes import DIAMETERS
+from .summary import Summary
 from .tables import RULE_NAMES
 
 if TYPE_CHECKING:

@@ -163,6 +163,12 @@ def summary_rows(summary: Summary) -> Iterator[Row]:
     for name in ("high", "low"):
         estimate = getattr(summary.axis_groups, name)
         yield {"of": f"lesions of {name} Dice", "figure": "long_axis_mm", **dataclasses.asdict(estimate)}
+    for each in summary.lesion_counts:
+        yield {"of": f"lesions {each.size}", "figure": f"count {each.type}".rstrip(), "value": each.count}
+    if summary.costs:
+        for name in ("parameters", "fused", "opening_seconds"):
+            yield {"of": "bundle", "figure": name, "value": getattr(summary.costs, name)}
+        yield {"of": "bundle", "figure": "seconds", **dataclasses.asdict(summary.costs.seconds)}
 
 
 def write_table(rows: Iterator[Row] | Sequence[Row], path: Path) -> None:

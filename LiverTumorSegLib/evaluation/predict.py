@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +15,21 @@ import SimpleITK as sitk
 
 from ..datasets.cases import DatasetCase
 from ..errors import LiverTumorSegError, OutputError, recorded_warnings
+from ..images import read_image
 from ..matching import RULES, Matching, Rule, match_by_every_rule
 from ..output import write_nifti
+from ..phases import Candidate, match_phases
+from ..recipe import Phase, Typing
 from ..segmentation import TUMOUR, Segmentation
 from ..segmenter import Segmenter
+from .census import typed_lesions
+from .costs import Costs, count_parameters
 from .froc import FACTORS, FrocPoint, froc_point
 from .metrics import dice
 from .run import Evaluation, Pair, Progress, Remark, compared_with, score_images
 from .scores import CaseScore
+from .statistics import mean
+from .typed_cases import match_segmentation, read_reference
 
 
 @dataclass
@@ -33,6 +42,7 @@ class Predictions:
         pairs: where the files are.
         matchings: sensitivity factor -> one matching a rule, for each case.
         dices: sensitivity factor -> the tumour's Dice of each case.
+        seconds: to segment each case that could be, with its patient.
     """
 
     cases: list[CaseScore] = field(default_factory=list)
@@ -40,6 +50,7 @@ class Predictions:
     pairs: list[Pair] = field(default_factory=list)
     matchings: dict[float, list[dict[Rule, Matching]]] = field(default_factory=dict)
     dices: dict[float, list[float]] = field(default_factory=dict)
+    seconds: list[tuple[float, str]] = field(default_factory=list)
 
     def froc(self) -> tuple[FrocPoint, ...]:
         """One point a factor and rule."""
@@ -90,6 +101,8 @@ def evaluate_bundle(
         {pair.case.name: pair for pair in done.pairs},
         done.froc(),
         provenance={"bundle": bundle.name, "sha256": bundle.sha256, "sensitivity": sensitivity},
+        types=bundle.recipe.typing,
+        costs=_costs(segmenter, done),
     )
     if against is None:
         return evaluation
@@ -123,24 +136,40 @@ def predict_cases(
     for number, case in enumerate(cases, 1):
         try:
             with recorded_warnings() as texts:
-                segmentation = segmenter(case.read_scan(), sensitivity=sensitivity)
+                phases = read_phases(case, segmenter.bundle.recipe.phases)
+                scan = case.read_scan()
+                began = time.perf_counter()
+                segmentation = segmenter(scan, phases=phases, sensitivity=sensitivity)
         except LiverTumorSegError as error:
             done.remarks.append(Remark(case.name, f"scan: {error}", False))
             done.pairs.append(Pair(case, None))
             continue
+        done.seconds.append((time.perf_counter() - began, case.patient))
         done.remarks += [Remark(case.name, f"prediction: {text}", True) for text in texts]
         path = folder / f"{case.name}.nii.gz"
         _write(segmentation.labels, path)
         done.pairs.append(Pair(case, path))
-        _judge(case, segmentation, factors, done)
+        _judge(case, segmentation, factors, done, segmenter.bundle.recipe.typing)
         if progress:
             progress(case.name, number / len(cases))
     return done
 
 
-def _judge(case: DatasetCase, segmentation: Segmentation, factors: Sequence[float], done: Predictions) -> None:
+def read_phases(case: DatasetCase, declared: Sequence[Phase]) -> dict[str, sitk.Image]:
+    """Those further phases of a case that a recipe has use for, by the recipe's names.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    candidates = [Candidate(path, (name,)) for name, path in case.phases.items()]
+    return {name: read_image(path) for name, path in match_phases(declared, candidates, [case.name]).items()}
+
+
+def _judge(
+    case: DatasetCase, segmentation: Segmentation, factors: Sequence[float], done: Predictions, options: Typing | None
+) -> None:
     try:
-        reference = case.read_labels()
+        reference, typed = read_reference(case, options or Typing())
     except LiverTumorSegError as error:
         done.remarks.append(Remark(case.name, f"reference: {error}", False))
         return
@@ -148,12 +177,22 @@ def _judge(case: DatasetCase, segmentation: Segmentation, factors: Sequence[floa
     done.remarks += remarks
     if score is None:
         return
+    if typed is not None:
+        score = dataclasses.replace(score, typed_lesions=typed_lesions(typed, reference, options or Typing()))
+        if options is not None:
+            score = dataclasses.replace(score, typed=match_segmentation(typed, segmentation, options))
     done.cases.append(score)
     wanted = sitk.GetArrayFromImage(reference) == TUMOUR
     for factor in factors:
         got = sitk.GetArrayFromImage(segmentation.with_sensitivity(factor).labels) == TUMOUR
         done.matchings[factor].append(match_by_every_rule(wanted, got))
         done.dices[factor].append(dice(wanted, got) if wanted.any() or got.any() else float(np.nan))
+
+
+def _costs(segmenter: Segmenter, done: Predictions) -> Costs:
+    seconds = mean([each for each, _ in done.seconds], [patient for _, patient in done.seconds])
+    parameters, fused = count_parameters(segmenter.bundle.recipe)
+    return Costs(parameters, fused, segmenter.opening_seconds, seconds, segmenter.engines[-1].device)
 
 
 def _write(labels: sitk.Image, path: Path) -> None:

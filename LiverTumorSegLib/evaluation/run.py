@@ -23,12 +23,16 @@ import SimpleITK as sitk
 
 from ..datasets.cases import DatasetCase, read_labels, stem
 from ..datasets.layouts import find_cases
-from ..errors import LiverTumorSegError
+from ..errors import ImageError, LiverTumorSegError
+from ..recipe import Typing
+from .census import typed_lesions
 from .comparison import compare_cases
+from .costs import Costs
 from .froc import FrocPoint
 from .scores import CaseScore, grid_difference, score_case
 from .statistics import Comparison
 from .summary import Summary, summarise
+from .typed_cases import match_case, read_reference, read_types
 
 Progress = Callable[[str, float], None]
 
@@ -71,6 +75,8 @@ class Evaluation:
         comparison: structure and measure -> this result against another; empty without another.
         against: what the comparison is with.
         provenance: how the predictions were made, where that is known.
+        types: which types of lesions the predictions have, where they have any.
+        costs: of the bundle that made them, where one did.
     """
 
     title: str
@@ -83,11 +89,13 @@ class Evaluation:
     comparison: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     against: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    types: Typing | None = None
+    costs: Costs | None = None
 
     @cached_property
     def summary(self) -> Summary:
         """All cases together; see `summary.summarise`."""
-        return summarise(self.cases, self.seed)
+        return summarise(self.cases, self.seed, self.types, self.costs)
 
 
 def evaluate_folders(
@@ -186,15 +194,26 @@ def score_pair(pair: Pair) -> tuple[CaseScore | None, list[Remark]]:
     for path, what in ((pair.case.labels, "reference"), (pair.prediction, "prediction")):
         if path is None:
             return None, [Remark(name, f"wanted a {what}, got none", False)]
+    options = Typing()
     try:
-        reference = pair.case.read_labels()
+        reference, typed = read_reference(pair.case, options)
     except LiverTumorSegError as error:
         return None, [Remark(name, f"reference: {error}", False)]
     try:
         prediction = read_labels(Path(str(pair.prediction)))
+        types = read_types(Path(str(pair.prediction))) if typed is not None else None
     except LiverTumorSegError as error:
         return None, [Remark(name, f"prediction: {error}", False)]
-    return score_images(reference, prediction, name, pair.case.patient)
+    score, remarks = score_images(reference, prediction, name, pair.case.patient)
+    if score is None or typed is None:
+        return score, remarks
+    score = dataclasses.replace(score, typed_lesions=typed_lesions(typed, reference, options))
+    if types is None:
+        return score, remarks
+    try:
+        return dataclasses.replace(score, typed=match_case(typed, prediction, types, options)), remarks
+    except ImageError as error:
+        return score, [*remarks, Remark(name, f"prediction: {error}", True)]
 
 
 def score_images(

@@ -16,6 +16,7 @@ from ..matching import Rule, match_by_every_rule
 from ..segmentation import TUMOUR
 from .metrics import METRICS
 from .surfaces import SurfaceDistances, surface_distances
+from .typed import TypedMatching
 
 """From the easiest to the hardest to pass."""
 
@@ -95,6 +96,8 @@ class CaseScore:
         predicted: of the prediction, largest first.
         burden: tumour's share of the liver in the reference, 0 to 1; NaN where there is no liver.
         predicted_burden: the same of the prediction.
+        typed: the lesions by type, where reference and prediction have types.
+        typed_lesions: of the reference, each a component of one type, where it has types.
     """
 
     name: str
@@ -107,6 +110,8 @@ class CaseScore:
     predicted: tuple[PredictedLesion, ...]
     burden: float
     predicted_burden: float
+    typed: TypedMatching | None = None
+    typed_lesions: tuple[Lesion, ...] | None = None
 
     def false_positives(self, rule: Rule) -> int:
         """How many predicted lesions are false."""

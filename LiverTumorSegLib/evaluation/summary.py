@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..lesions import Lesion
 from ..matching import RULES, Rule
+from ..recipe import Typing
+from .census import LesionCount, count_lesions
+from .costs import Costs
 from .scores import MEASURES, CaseScore, LesionScore
+from .sizes import SIZES, SizeClass
 from .statistics import Estimate, mean, root_mean_square, share
+from .typed import TypedSummary
 
 Structure = Literal["liver", "tumour"]
 STRUCTURES: tuple[Structure, ...] = ("liver", "tumour")
 
 GROUP_DICE = 0.6  # S2, section 3.4
-
-
-@dataclass(frozen=True)
-class SizeClass:
-    """Lesions above `low` and up to `high`.
-
-    Attributes:
-        name: what a table calls it.
-        low: in the measure's unit.
-        high: likewise.
-        measure: of a lesion.
-    """
-
-    name: str
-    low: float
-    high: float
-    measure: Callable[[Lesion], float]
-
-    def holds(self, lesion: Lesion) -> bool:
-        """Whether the lesion belongs to it."""
-        return self.low < self.measure(lesion) <= self.high
-
-
-def _classes(unit: str, bounds: Sequence[float], measure: Callable[[Lesion], float]) -> tuple[SizeClass, ...]:
-    pairs = zip(bounds, (*bounds[1:], math.inf), strict=True)
-    return tuple(
-        SizeClass(f"> {low:g} {unit}" if math.isinf(high) else f"{low:g}–{high:g} {unit}", low, high, measure)
-        for low, high in pairs
-    )
-
-
-# S0's table 3 starts at 5 mm; what is smaller is listed too, so that the classes hold every lesion.
-DIAMETERS = _classes("mm", (0, 5, 10, 30), lambda lesion: lesion.axial_long_axis_mm)
-"""By the longest axial diameter (RECIST 1.1), what radiologists call a lesion's long diameter (S0, table 3)."""
-
-VOLUMES = _classes("cm³", (0, 0.5, 2, 4, 8, 16, 64), lambda lesion: lesion.volume_ml)
-"""By volume (S3, table I; S3 leaves out what is smaller than 0.5 cm³)."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +101,9 @@ class Summary:
         patient_sensitivity: share of the patients with a lesion for whom one was predicted (S3, table IV).
         patient_specificity: share of those without for whom none was.
         axis_groups: S2's groups.
+        typed: lesions and patients by type (S3), where all cases have types.
+        lesion_counts: lesions of the references by type and size; without those of which there are none.
+        costs: of the bundle that made the predictions, where one did.
     """
 
     cases: int
@@ -147,6 +118,9 @@ class Summary:
     patient_sensitivity: Estimate
     patient_specificity: Estimate
     axis_groups: AxisGroups
+    typed: TypedSummary | None = None
+    lesion_counts: tuple[LesionCount, ...] = ()
+    costs: Costs | None = None
 
     def mask(self, structure: Structure, measure: str) -> Estimate:
         """One measure of one structure."""
@@ -157,7 +131,9 @@ class Summary:
         return next(d for d in self.detections if (d.rule, d.size) == (rule, size))
 
 
-def summarise(cases: Sequence[CaseScore], seed: int = 0) -> Summary:
+def summarise(
+    cases: Sequence[CaseScore], seed: int = 0, options: Typing | None = None, costs: Costs | None = None
+) -> Summary:
     """Put all cases together.
 
     A tumour's measures are averaged over the cases whose reference or prediction has one: two empty masks agree, but
@@ -166,6 +142,8 @@ def summarise(cases: Sequence[CaseScore], seed: int = 0) -> Summary:
     Args:
         cases: at least one.
         seed: of the bootstrap.
+        options: which lesion types there are, by default S3's.
+        costs: of the bundle that made the predictions, where one did.
     """
     patients = [case.patient for case in cases]
     errors = [case.predicted_burden - case.burden for case in cases]
@@ -177,7 +155,7 @@ def summarise(cases: Sequence[CaseScore], seed: int = 0) -> Summary:
         tuple(_mask_summaries(cases, seed)),
         {s: mean([getattr(case, s).values["dice"] for case in cases], patients, seed) for s in STRUCTURES},
         {structure: _global_dice(cases, structure, patients, seed) for structure in STRUCTURES},
-        tuple(_detection(cases, rule, size, seed) for rule in RULES for size in (None, *DIAMETERS, *VOLUMES)),
+        tuple(_detection(cases, rule, size, seed) for rule in RULES for size in (None, *SIZES)),
         _partners(lesions, seed),
         root_mean_square(errors, patients, seed),
         max(known, default=math.nan),
@@ -186,7 +164,15 @@ def summarise(cases: Sequence[CaseScore], seed: int = 0) -> Summary:
             _long_axis([pair for pair in lesions if pair[0].dice >= GROUP_DICE], seed),
             _long_axis([pair for pair in lesions if pair[0].dice < GROUP_DICE], seed),
         ),
+        _typed(cases, options or Typing()),
+        count_lesions(cases),
+        costs,
     )
+
+
+def _typed(cases: Sequence[CaseScore], options: Typing) -> TypedSummary | None:
+    matchings = tuple(case.typed for case in cases if case.typed is not None)
+    return TypedSummary(options.lesion_types, options.malignant, matchings) if len(matchings) == len(cases) else None
 
 
 def case_values(cases: Sequence[CaseScore], structure: Structure, measure: str) -> list[float]:

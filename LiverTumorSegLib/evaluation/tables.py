@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..matching import RULES
 from .froc import FrocPoint, froc_score
+from .sizes import DIAMETERS, VOLUMES
 from .statistics import Comparison, Estimate, holm
-from .summary import DIAMETERS, VOLUMES, Summary
+from .summary import Summary
 
 NAMES = {
     "dice": "Dice",

@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from LiverTumorSegLib import __main__, output
+from LiverTumorSegLib.commands import options
 from LiverTumorSegLib.datasets.cases import DatasetError
-from LiverTumorSegLib.datasets.check import CheckedCase, check_cases, fingerprint
+from LiverTumorSegLib.datasets.check import check_cases, fingerprint
 from LiverTumorSegLib.datasets.layouts import LAYOUTS, find_cases
 from LiverTumorSegLib.datasets.nnunet import write_nnunet
-from LiverTumorSegLib.datasets.splits import LOADS, load_split, make_split, save_split
+from LiverTumorSegLib.datasets.splits import load_split
 from LiverTumorSegLib.errors import ImageError, OutputError
 from LiverTumorSegLib.images import read_image
 from LiverTumorSegLib.output import check_writable
@@ -149,7 +148,7 @@ def test_every_layout_gives_scans_with_their_labels_on_one_grid(layout: str, tmp
 
 
 def test_the_command_line_offers_every_layout() -> None:
-    assert set(__main__._LAYOUTS) == set(LAYOUTS) == set(WRITERS)
+    assert set(options.LAYOUTS) == set(LAYOUTS) == set(WRITERS)
 
 
 def test_the_same_patients_have_the_same_names_in_lits_msd_and_ircad(tmp_path: Path) -> None:
@@ -335,64 +334,3 @@ def test_a_full_disk_leaves_no_half_data_set(tmp_path: Path, monkeypatch) -> Non
     with pytest.raises(OutputError, match="No space left on device"):
         write_nnunet(find_cases(tmp_path / "in"), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-# --- folds
-
-
-def checked(name: str, patient: str, lesions: int, scanner: str = "") -> CheckedCase:
-    return CheckedCase(name, patient, scanner, lesion_diameters_mm=(10.0,) * lesions)
-
-
-drawn_cases = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 15), st.sampled_from("AB")), min_size=1, max_size=40
-).map(lambda rows: [checked(f"c{n}", f"p{p}", load, scanner) for n, (p, load, scanner) in enumerate(rows)])
-
-
-@settings(max_examples=40, deadline=None)
-@given(drawn_cases, st.integers(2, 5), st.integers(0, 3))
-def test_every_case_is_in_one_fold_and_no_patient_in_two(cases: list[CheckedCase], folds: int, seed: int) -> None:
-    if len({case.patient for case in cases}) < folds:
-        with pytest.raises(DatasetError, match="folds: wanted 2 to"):
-            make_split(cases, folds, seed)
-        return
-    split = make_split(cases, folds, seed)
-    assert sorted(name for names in split.folds for name in names) == sorted(case.name for case in cases)
-    homes = [{split.patients[name] for name in names} for names in split.folds]
-    assert sum(map(len, homes)) == len(set().union(*homes))
-    for fold, names in enumerate(split.folds):
-        assert not set(names) & set(split.training(fold))
-    assert split == make_split(cases[::-1], folds, seed)
-
-
-def test_folds_differ_by_one_patient_at_most_in_every_stratum() -> None:
-    loads = [0, 1, 5, 20]
-    cases = [checked(f"c{n}", f"p{n}", loads[n % 4], "AB"[n % 2]) for n in range(52)]
-    split = make_split(cases, 5, seed=1)
-    by_name = {case.name: case for case in cases}
-    for load in range(len(LOADS) + 1):
-        each = [
-            sum(sum(len(by_name[name].lesion_diameters_mm) > most for most in LOADS) == load for name in names)
-            for names in split.folds
-        ]
-        assert max(each) - min(each) <= 1
-    assert {len(names) for names in split.folds} <= {10, 11}
-
-
-def test_a_split_is_read_back_and_one_with_a_patient_in_two_folds_is_refused(tmp_path: Path) -> None:
-    cases = [checked("a1", "a", 1), checked("a2", "a", 0), checked("b", "b", 3), checked("c", "c", 0)]
-    split = make_split(cases, 2)
-    save_split(split, tmp_path / "splits.json")
-    assert load_split(tmp_path / "splits.json") == split
-    document = json.loads((tmp_path / "splits.json").read_text(encoding="utf-8"))
-    assert set(document["folds"][0]) == {"train", "val"}
-    document["folds"] = [{"train": [], "val": ["a1"]}, {"train": [], "val": ["a2", "b"]}]
-    (tmp_path / "splits.json").write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(DatasetError, match="wanted every patient in one fold, got a in two"):
-        load_split(tmp_path / "splits.json")
-
-
-def test_faulty_cases_are_in_no_fold() -> None:
-    faulty = CheckedCase("x", "x", faults=("labels: wanted a liver",))
-    split = make_split([checked("a", "a", 1), checked("b", "b", 1), faulty], 2)
-    assert set(split.patients) == {"a", "b"}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from LiverTumorSegLib.evaluation.comparison import compare_cases
 from LiverTumorSegLib.evaluation.froc import FrocPoint, froc_point, froc_score
-from LiverTumorSegLib.evaluation.papers import LAYOUTS, paper_tables
 from LiverTumorSegLib.evaluation.scores import MEASURES, CaseScore, score_case, score_masks
+from LiverTumorSegLib.evaluation.sizes import DIAMETERS, MERGED_DIAMETERS, VOLUMES
 from LiverTumorSegLib.evaluation.statistics import compare, holm, mean, root_mean_square, share
-from LiverTumorSegLib.evaluation.summary import DIAMETERS, STRUCTURES, VOLUMES, summarise
+from LiverTumorSegLib.evaluation.summary import STRUCTURES, summarise
 from LiverTumorSegLib.evaluation.tables import NAMES, number, voxel_table
 from LiverTumorSegLib.matching import RULES, Matching, match_lesions
 from shapes import labels_of, volume_with
@@ -225,7 +225,7 @@ def test_groups_of_well_and_badly_segmented_lesions_have_their_own_long_axis() -
     assert (groups.high.count, groups.low.count) == (2, 1)
 
 
-@pytest.mark.parametrize("classes", [DIAMETERS, VOLUMES])
+@pytest.mark.parametrize("classes", [DIAMETERS, MERGED_DIAMETERS, VOLUMES])
 def test_size_classes_hold_every_lesion_once(classes) -> None:
     summary = summarise(CASES)
     for rule in RULES:
@@ -286,18 +286,6 @@ def test_the_voxel_table_has_a_row_a_measure_and_says_how_many_cases() -> None:
     assert [row[0] for row in table.rows] == list(NAMES.values())
     assert "tumour over the 3 with one" in table.notes[0]
     assert {len(row) for row in table.rows} == {len(table.columns)}
-
-
-@pytest.mark.parametrize("key", LAYOUTS)
-def test_each_papers_tables_are_whole_and_show_its_figures_only_where_the_data_are_said_to_be_the_same(key) -> None:
-    summary = summarise(CASES)
-    ours, both = paper_tables(key, summary), paper_tables(key, summary, same_data=True)
-    for table in (*ours, *both):
-        assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert "not shown" in ours[-1].notes[-1]
-    printed = LAYOUTS[key].printed
-    assert sum(len(t.rows) for t in both) - sum(len(t.rows) for t in ours) == sum(map(len, printed))
-    assert ("not shown" in both[-1].notes[-1]) == (not printed)
 
 
 def test_structures_have_the_names_that_scores_have() -> None:

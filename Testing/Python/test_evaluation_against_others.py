@@ -1,13 +1,12 @@
 """The measures against code that nobody here wrote, on random pairs of masks; every known difference is a test.
 
-Where two definitions are the same the numbers agree to 1e-6. SimpleITK and MONAI are always there; the others are in
-the extra `compare` and their tests are skipped without it.
+Where two definitions are the same the numbers agree to 1e-6. SimpleITK and MONAI are always there, MedPy and
+surface-distance in the extra `test`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from LiverTumorSegLib.matching import match_lesions
 Pair = tuple[np.ndarray, np.ndarray, tuple[float, float, float]]
 COUNTS = (pytest.param(30, id="30 pairs"), pytest.param(200, id="200 pairs", marks=pytest.mark.slow))
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # what others import of SciPy
-NEEDS_SEG_METRICS = "needs seg-metrics, which is not in the extra test: it wants a toolkit for windows"
 many = pytest.mark.parametrize("count", COUNTS)
 
 
@@ -150,75 +148,43 @@ def test_surface_distance_weighs_surface_elements_by_area_so_its_nsd_differs_fro
 
 
 @many
-def test_seg_metrics_counts_the_same_overlap(count: int) -> None:
-    package = pytest.importorskip("seg_metrics.seg_metrics", reason=NEEDS_SEG_METRICS)
-    for reference, prediction, spacing in random_pairs(count):
-        theirs = package.computeQualityMeasures(
-            prediction.astype(np.uint8), reference.astype(np.uint8), np.array(spacing[::-1]),
-            ["dice", "jaccard", "precision", "recall", "vs"],
-        )  # fmt: skip
-        assert theirs["dice"] == close(metrics.dice(reference, prediction))
-        assert theirs["jaccard"] == close(metrics.jaccard(reference, prediction))
-        assert theirs["precision"] == close(metrics.precision(reference, prediction))
-        assert theirs["recall"] == close(metrics.sensitivity(reference, prediction))
-        assert 1 - abs(theirs["vs"]) / 2 == close(metrics.volume_similarity(reference, prediction))
-
-
-@many
-def test_seg_metrics_agrees_on_distances_between_26_neighbour_borders_away_from_the_edge(count: int) -> None:
-    package = pytest.importorskip("seg_metrics.seg_metrics", reason=NEEDS_SEG_METRICS)
+def test_itk_agrees_on_distances_between_26_neighbour_borders_away_from_the_edge(count: int) -> None:
     for pair in random_pairs(count):
         reference, prediction = (np.pad(mask, 2) for mask in pair[:2])
-        theirs = seg_metrics_distances(package, reference, prediction, pair[2])
         ours = surface_distances(reference, prediction, pair[2], connectivity=26)
         # ITK's distances are of single precision.
-        assert theirs == pytest.approx((ours.hausdorff, ours.assd), abs=1e-5)
+        assert itk_distances(reference, prediction, pair[2]) == pytest.approx((ours.hausdorff, ours.assd), abs=1e-5)
 
 
-def test_seg_metrics_has_no_border_at_the_volumes_edge_where_ours_has() -> None:
-    package = pytest.importorskip("seg_metrics.seg_metrics", reason=NEEDS_SEG_METRICS)
+def test_itk_has_no_border_at_the_volumes_edge_where_ours_has() -> None:
     half, quarter = np.zeros((8, 8, 8), bool), np.zeros((8, 8, 8), bool)
     half[:4], quarter[:2] = True, True
-    assert seg_metrics_distances(package, half, quarter, (1, 1, 1)) == pytest.approx((2, 2))
+    assert itk_distances(half, quarter, (1, 1, 1)) == pytest.approx((2, 2))
     assert surface_distances(half, quarter, (1, 1, 1), connectivity=26).assd < 2
 
 
-def seg_metrics_distances(
-    package: Any, reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]
-) -> tuple[float, float]:
-    """Return its Hausdorff and its mean distance."""
-    bits = (mask.astype(np.uint8) for mask in (prediction, reference))
-    found = package.computeQualityMeasures(*bits, np.array(spacing[::-1], float), ["hd", "msd"])
-    return float(found["hd"]), float(found["msd"])
+def itk_distances(reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
+    """Return the Hausdorff and the mean distance between ITK's contours by its distance maps."""
+    borders, distances = [], []
+    for mask in (reference, prediction):
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing([float(step) for step in spacing[::-1]])
+        contour = sitk.LabelContour(image, fullyConnected=True)
+        borders.append(sitk.GetArrayFromImage(contour) > 0)
+        signed = sitk.SignedMaurerDistanceMap(contour, squaredDistance=False, useImageSpacing=True)
+        distances.append(abs(sitk.GetArrayFromImage(signed)))
+    found = np.concatenate([distances[1][borders[0]], distances[0][borders[1]]])
+    return float(found.max()), float(found.mean(dtype=np.float64))
 
 
 @many
-def test_panoptica_finds_the_same_lesions_at_an_iou_above_a_half(count: int) -> None:
-    package = pytest.importorskip("panoptica", reason="needs panoptica, which wants an older numpy")
-    package.disable_citation_reminder()
-    evaluator = package.Panoptica_Evaluator(
-        expected_input=package.InputType.UNMATCHED_INSTANCE,
-        instance_matcher=package.NaiveThresholdMatching(matching_threshold=0.5),
-        instance_metrics=[package.Metric.DSC, package.Metric.IOU],
-    )
+def test_monai_finds_the_same_lesions_at_an_iou_above_a_half(count: int) -> None:
+    torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.metrics")
     for reference, prediction, _ in random_pairs(count):
-        instances = [label_components(mask)[0].astype(np.uint8) for mask in (prediction, reference)]
+        instances = [torch.from_numpy(label_components(m)[0].astype(np.int64)) for m in (prediction, reference)]
+        found, false, missed, _ = monai.compute_panoptic_quality(*instances, output_confusion_matrix=True).tolist()
         ours = match_lesions(reference, prediction, "iou")
-        theirs = next(iter(evaluator.evaluate(*instances, verbose=False).values()))
-        half = iou_of_exactly_a_half(reference, prediction)
-        assert (theirs.tp, theirs.fn, theirs.fp) == (
-            len(ours.found) + half, len(ours.missed) - half, len(ours.false_positives) - half,
-        )  # fmt: skip
-
-
-def iou_of_exactly_a_half(reference: np.ndarray, prediction: np.ndarray) -> int:
-    """Count pairs of lesions that panoptica takes for found and LiTS' rule, above a half, does not."""
-    (a, n), (b, _) = label_components(reference), label_components(prediction)
-    pairs = 0
-    for number in range(1, n + 1):
-        for other in np.unique(b[(a == number) & (b > 0)]):
-            pairs += metrics.jaccard(a == number, b == other) == 0.5
-    return pairs
+        assert (found, false, missed) == (len(ours.found), len(ours.false_positives), len(ours.missed))
 
 
 def test_the_box_around_both_masks_changes_no_number() -> None:

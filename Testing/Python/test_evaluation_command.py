@@ -139,7 +139,7 @@ def test_the_page_has_figures_pictures_tables_and_fetches_nothing(evaluate, case
     assert not re.search(r"https?:|<script|<link|@import|url\((?!#)", page)
     assert page.count("<figcaption>") == 4 + 1  # four figures; the slice of the missed lesion
     assert "var(--tumour)" in page
-    assert "S1, table 2" in page
+    assert "S1, tables 1 and 2" in page
     assert page.index("<b>worse</b>") < page.index("Cases, worst first") < page.index("<td>worse</td>")
     assert page.index("<td>worse</td>") < page.index("<td>better</td>")
     assert len(page) < 1_000_000
@@ -217,7 +217,7 @@ def test_a_bundle_segments_a_data_set_and_is_judged_with_its_froc_curve(capsys, 
     case("a")
     out = tmp_path / "out"
     arguments = ["--bundle", str(tiny_bundle), "--data", str(tmp_path / "references"), "--device", "cpu"]
-    code = main(["evaluate", "-o", str(out), "--no-html", *arguments])
+    code = main(["evaluate", "-o", str(out), "--no-html", "--as", "S2", *arguments])
     assert code in (0, 1)  # the tiny networks were never trained and may find no liver, which is remarked on
     written = report(tmp_path)
     assert [each["name"] for each in written["cases"]] == ["a"]
@@ -225,9 +225,17 @@ def test_a_bundle_segments_a_data_set_and_is_judged_with_its_froc_curve(capsys, 
     assert written["provenance"]["bundle"] == "tiny"
     labels = sitk.ReadImage(str(out / "predictions" / "a.nii.gz"))
     assert labels.GetSize() == sitk.ReadImage(str(tmp_path / "references" / "a.nii.gz")).GetSize()
+    costs = written["summary"]["costs"]
+    assert (costs["device"], costs["seconds"]["count"]) == ("cpu", 1)
+    printed = capsys.readouterr().out
+    with (out / "summary.csv").open(encoding="utf-8", newline="") as file:
+        figures = {row["figure"]: row["value"] for row in csv.DictReader(file) if row["of"] == "bundle"}
+    assert int(figures["parameters"]) == costs["parameters"] > 0
+    assert float(figures["seconds"]) == pytest.approx(costs["seconds"]["value"], abs=1e-6)
+    cells = ["ours", f"{costs['parameters']:,}", f"{costs['fused']:,}", "–", f"{costs['seconds']['value']:.2f}"]
+    assert cells in [line.split() for line in printed.splitlines()]
     voxels = int(np.count_nonzero(sitk.GetArrayFromImage(labels) == 2))
     assert written["cases"][0]["tumour"]["predicted_voxels"] == voxels
-    capsys.readouterr()
     again = main(
         ["evaluate", str(out / "predictions"), str(tmp_path / "references"), "-o", str(tmp_path / "b"), "--no-html"]
     )
