@@ -26,6 +26,7 @@ import SimpleITK as sitk
 from .errors import ImageError, LiverTumorSegError, OutputError
 from .geometry import GridGeometry
 from .itk_reader import read_file
+from .lesions import LesionKind
 from .postprocessing import Evidence
 from .recipe import Postprocessing
 from .segmentation import TUMOUR, Provenance, Segmentation, check_sensitivity
@@ -44,6 +45,8 @@ class _Record:
     sensitivity: float
     provenance: Provenance
     own_scan: bool
+    kinds: tuple[LesionKind, ...]
+    patient_class: str
     geometry: GridGeometry | None
     rules: Postprocessing | None
 
@@ -117,6 +120,8 @@ def save_segmentation(segmentation: Segmentation, folder: Path, scan: sitk.Image
         segmentation.sensitivity,
         segmentation.provenance,
         own_scan,
+        segmentation.kinds,
+        segmentation.patient_class,
         evidence.geometry if evidence else None,
         evidence.rules if evidence else None,
     )
@@ -155,7 +160,10 @@ def load_segmentation(folder: Path, scan: sitk.Image) -> Segmentation:
             raise ValueError(f"{LABELS}: wanted labels up to {TUMOUR}, got {array.max()}")
         labels = sitk.GetImageFromArray(array)
         labels.CopyInformation(image)
-        return Segmentation(labels, image, record.provenance, _read_evidence(folder, record), record.sensitivity)
+        evidence = _read_evidence(folder, record)
+        return Segmentation(
+            labels, image, record.provenance, evidence, record.sensitivity, record.kinds, record.patient_class
+        )
     except OSError as error:
         reason = error.strerror or str(error)
     except (LiverTumorSegError, RuntimeError, ValueError) as error:
@@ -169,7 +177,7 @@ def _read_evidence(folder: Path, record: _Record) -> Evidence | None:
             raise ValueError(f"{RECORD}: wanted both geometry and rules or none, got one of them")
         return None
     geometry = record.geometry
-    if not (geometry.spacing_mm > 0 and len(geometry.origin) == 3 and len(geometry.direction) == 9):
+    if not (min(geometry.spacing_mm) > 0 and len(geometry.origin) == 3 and len(geometry.direction) == 9):
         raise ValueError(f"{RECORD}: wanted a grid in space, got {geometry}")
     kind = np.dtype("<f2")
     liver, tumour = (_read_array(folder / name, kind, geometry.size) for name in (LIVER, TUMOURS))

@@ -5,8 +5,8 @@ A lesion is a 6-connected component of label 2 (LiTS; S3's seg2det is the same r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ class Lesion:
         centroid_ras_mm: mean position of its voxels, RAS millimetres (Slicer's frame).
         mean_intensity: mean of the scan over its voxels (HU in CT), or None without a scan.
         mean_probability: mean of the tumour's probability over its voxels, or None where there is none.
+        type: what sort of lesion it is, or "" where nothing says so.
+        type_score: how sure that is, 0 to 1, or None.
     """
 
     id: int
@@ -50,6 +52,24 @@ class Lesion:
     centroid_ras_mm: tuple[float, float, float]
     mean_intensity: float | None = None
     mean_probability: float | None = None
+    type: str = ""
+    type_score: float | None = None
+
+
+@dataclass(frozen=True)
+class LesionKind:
+    """What sort of lesion a system takes one for.
+
+    Attributes:
+        name: of the sort, as the recipe calls it.
+        score: how sure the system is, 0 to 1.
+        place_ras_mm: a place inside the lesion, RAS millimetres (Slicer's frame), by which it is found again among the
+            lesions of a label map.
+    """
+
+    name: str
+    score: float
+    place_ras_mm: tuple[float, float, float]
 
 
 def label_components(mask: np.ndarray, connectivity: Literal[6, 18, 26] = 6) -> tuple[np.ndarray, int]:
@@ -87,7 +107,10 @@ def iterate_components(mask: np.ndarray) -> Iterator[tuple[Slices, np.ndarray]]:
 
 
 def find_lesions(
-    labels: sitk.Image, image: sitk.Image | None = None, probability: sitk.Image | None = None
+    labels: sitk.Image,
+    image: sitk.Image | None = None,
+    probability: sitk.Image | None = None,
+    kinds: Sequence[LesionKind] = (),
 ) -> list[Lesion]:
     """Measure every 6-connected component of label 2.
 
@@ -96,6 +119,8 @@ def find_lesions(
         image: the scan, on the same grid.
         probability: of tumour, on any grid in the same space; interpolated linearly. Voxels of a lesion that lie
             outside that grid do not count in its mean.
+
+        kinds: of lesions at places in the labels' space; where several lie in one lesion, the first one counts.
 
     Returns:
         The lesions, largest first.
@@ -106,10 +131,33 @@ def find_lesions(
     if image is not None and image.GetSize() != labels.GetSize():
         raise ImageError(f"lesions: wanted a scan of {labels.GetSize()} voxels like the labels, got {image.GetSize()}")
     tumour = sitk.GetArrayFromImage(labels) == TUMOUR
+    places = [(_voxel(labels, kind.place_ras_mm), kind) for kind in kinds]
     return [
-        _measure(number, box, mask, labels, image, probability)
+        _typed(_measure(number, box, mask, labels, image, probability), places, box, mask)
         for number, (box, mask) in enumerate(iterate_components(tumour), 1)
     ]
+
+
+def _voxel(labels: sitk.Image, place_ras_mm: tuple[float, float, float]) -> tuple[int, ...]:
+    """The voxel (k, j, i) at a place, which may lie outside."""
+    right, anterior, superior = place_ras_mm
+    return tuple(labels.TransformPhysicalPointToIndex((-right, -anterior, superior))[::-1])
+
+
+def _typed(
+    lesion: Lesion, places: Sequence[tuple[tuple[int, ...], LesionKind]], box: Slices, mask: np.ndarray
+) -> Lesion:
+    """The lesion with the first kind whose place lies in it."""
+    for voxel, kind in places:
+        inner = tuple(n - edge.start for n, edge in zip(voxel, box, strict=True))
+        if all(0 <= n < length for n, length in zip(inner, mask.shape, strict=True)) and mask[inner]:
+            return replace(lesion, type=kind.name, type_score=kind.score)
+    return lesion
+
+
+def has_types(lesions: Sequence[Lesion]) -> bool:
+    """Whether any lesion has a type, so that there is something to show of them."""
+    return any(lesion.type for lesion in lesions)
 
 
 def bounding_slices(mask: np.ndarray) -> Slices | None:

@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import OutputError, is_unicode, warn
-from .lesions import Lesion
+from .lesions import Lesion, has_types
 from .nifti import fastest_zlib
 from .segmentation import SEGMENTS, Segmentation, SegmentStyle
 
@@ -146,8 +146,8 @@ def write_nifti(image: sitk.Image, path: Path) -> None:
     _write_compressed(image, path, packed=bytes(header))
 
 
-def lesion_columns(lesion: Lesion) -> dict[str, str | int | float | None]:
-    """A lesion as a row of `lesions.csv`: column -> value; intensities are in HU for CT."""
+def lesion_columns(lesion: Lesion, typed: bool = False) -> dict[str, str | int | float | None]:
+    """A lesion as a row of `lesions.csv`: column -> value; intensities are in HU for CT; its type where asked for."""
     right, anterior, superior = lesion.centroid_ras_mm
     row: dict[str, str | int | float | None] = {
         "id": lesion.id,
@@ -163,22 +163,32 @@ def lesion_columns(lesion: Lesion) -> dict[str, str | int | float | None]:
         "mean_intensity": lesion.mean_intensity,
         "mean_probability": lesion.mean_probability,
     }
+    if typed:
+        row |= {"type": lesion.type, "type_score": lesion.type_score}
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def report_json(segmentation: Segmentation) -> str:
     """The contents of `report.json`: measurements, lesions and provenance."""
-    document = {
+    typed = has_types(segmentation.lesions)
+    document: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
         "intended_use": "research only; not a medical device",
         "liver_ml": segmentation.liver_ml,
         "tumour_ml": segmentation.tumour_ml,
         "burden_percent": segmentation.burden_percent,
         "sensitivity": segmentation.sensitivity,
-        "lesions": [dataclasses.asdict(lesion) for lesion in segmentation.lesions],
+        "lesions": [_told(lesion, typed) for lesion in segmentation.lesions],
         "provenance": dataclasses.asdict(segmentation.provenance),
     }
+    if segmentation.patient_class:
+        document["patient_class"] = segmentation.patient_class
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _told(lesion: Lesion, typed: bool) -> dict[str, object]:
+    """All that is known of a lesion, for JSON."""
+    return {key: value for key, value in dataclasses.asdict(lesion).items() if typed or not key.startswith("type")}
 
 
 @contextmanager
@@ -203,7 +213,7 @@ def aside(directory: Path) -> Iterator[Path]:
 def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
     algorithm = segmentation.provenance.algorithm
     labels, lesions = segmentation.labels, segmentation.lesions
-    _write_table(lesions, folder / TABLE)
+    write_lesions(lesions, folder / TABLE)
     write_nifti(labels, folder / NIFTI)
     write_seg_nrrd(labels, folder / SEG_NRRD, SEGMENTS, algorithm)
     if html:
@@ -211,12 +221,14 @@ def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
     (folder / REPORT).write_text(report_json(segmentation), encoding="utf-8", newline="\n")
 
 
-def _write_table(lesions: Sequence[Lesion], path: Path) -> None:
-    columns = list(lesion_columns(Lesion(0, 0, 0.0, 0.0, 0.0, 0.0, 0, (0.0, 0.0, 0.0))))
+def write_lesions(lesions: Sequence[Lesion], path: Path) -> None:
+    """Write the lesions as `lesions.csv`, a line each; with their types where any has one."""
+    typed = has_types(lesions)
+    columns = list(lesion_columns(Lesion(0, 0, 0.0, 0.0, 0.0, 0.0, 0, (0.0, 0.0, 0.0)), typed))
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
-        table.writerows(lesion_columns(lesion) for lesion in lesions)
+        table.writerows(lesion_columns(lesion, typed) for lesion in lesions)
 
 
 def _write_page(segmentation: Segmentation, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Further phases of a study: which of the scans at hand they are, and whether they fit the main one.
 
 All phases are taken to lie in one frame of reference: a place in millimetres is the same place of the patient in each,
-as in the series of one DICOM study. Nothing is registered; grids may differ.
+as in the series of one DICOM study. Grids may differ. What is left of breathing between them is for the
+system that asks for phases to align, see `registration`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import OutputError
-from .lesions import Lesion
+from .lesions import Lesion, has_types
 from .outlines import outlines
 from .rendering import FrontView, front_view, render_3d
 from .resources import resource_path
@@ -85,6 +85,7 @@ def _content(segmentation: Segmentation, view: PatientView) -> dict[str, object]
         "window": view.limits,
         "colours": {s.name: _css(s.colour) for s in SEGMENTS},
         "has_liver": view.box is not None,
+        "has_types": has_types(lesions),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import LiverTumorSegError
-from .lesions import Lesion, find_lesions
+from .lesions import Lesion, LesionKind, find_lesions
 
 if TYPE_CHECKING:
     from .postprocessing import Evidence
@@ -68,6 +68,8 @@ class Provenance:
         peak_memory_mb: highest resident memory of the process so far.
         warnings: what the user should know, one line each.
         phases: the names of the further phases that the networks saw.
+        system: which system it was, as `Recipe.system` calls it.
+        details: further facts that it told.
     """
 
     software: str
@@ -88,6 +90,8 @@ class Provenance:
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
     phases: tuple[str, ...] = ()
+    system: str = "cascade"
+    details: dict[str, object] = field(default_factory=dict)
 
     @property
     def algorithm(self) -> str:
@@ -106,6 +110,8 @@ class Segmentation:
         evidence: the networks' output on its own grid; what `with_sensitivity` needs.
         sensitivity: the factor on the tumour's probability that made these labels (S3, section
             on f-scaling; 1 is the networks' own vote).
+        kinds: what sort of lesion each one is, where the system tells.
+        patient_class: what it says of the patient, likewise.
     """
 
     labels: sitk.Image
@@ -113,12 +119,14 @@ class Segmentation:
     provenance: Provenance
     evidence: Evidence | None = None
     sensitivity: float = 1.0
+    kinds: tuple[LesionKind, ...] = ()
+    patient_class: str = ""
 
     @cached_property
     def lesions(self) -> list[Lesion]:
         """The tumour's 6-connected components, largest first."""
         probability = self.evidence.tumour_probability() if self.evidence is not None else None
-        return find_lesions(self.labels, self.image, probability)
+        return find_lesions(self.labels, self.image, probability, self.kinds)
 
     @cached_property
     def liver_ml(self) -> float:

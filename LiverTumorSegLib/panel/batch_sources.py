@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import scene
-from ..dicom import is_dicom
 from ..errors import ImageError, OutputError
-from ..images import EXTENSIONS, read_image
+from ..images import read_image
 from ..output import REPORT, check_writable, write_results
+from ..scans import find_scans
 from .batch import Item
 from .collaborators import Node
 from .nodes import made_from, volumes_in
@@ -47,15 +46,8 @@ class FolderWork:
             ImageError: no such folder, or no scan in it.
             OutputError: results cannot be written.
         """
-        if not self._scans.is_dir():
-            raise ImageError(f"batch: wanted a folder of scans, got {self._scans.name or 'nothing'}")
         check_writable(self._results)
-        found = [path for path in sorted(self._scans.iterdir()) if self._is_scan(path)]
-        if not found:
-            raise ImageError(f"batch: wanted scan files or DICOM folders in {self._scans.name}, got none")
-        names = [_stem(path) for path in found]
-        twice = {name for name, count in Counter(names).items() if count > 1}
-        return [Item(path.name if name in twice else name, path) for path, name in zip(found, names, strict=True)]
+        return [Item(scan.name, scan.path) for scan in find_scans(self._scans, self._results)]
 
     def earlier_result(self, item: Item) -> str:
         """Which bundle made the report that is there, if one is."""
@@ -74,13 +66,6 @@ class FolderWork:
         """Write every result file; see `output.write_results`."""
         write_results(segmentation, self._results / item.name, html=False)
         return _found(segmentation)
-
-    def _is_scan(self, path: Path) -> bool:
-        if path.name.startswith(".") or path.resolve() == self._results.resolve():
-            return False
-        if path.is_file():
-            return path.name.lower().endswith(EXTENSIONS)
-        return any(is_dicom(each) for each in sorted(path.iterdir())[:3] if each.is_file())
 
 
 class SceneWork:
@@ -149,11 +134,3 @@ def _found(segmentation: Segmentation) -> str:
     if not segmentation.liver_ml:
         return "no liver found"
     return f"liver {segmentation.liver_ml:.0f} ml, {count_text(len(segmentation.lesions), 'lesion')}"
-
-
-def _stem(path: Path) -> str:
-    """A file's name without what its format adds."""
-    for extension in EXTENSIONS:
-        if path.is_file() and path.name.lower().endswith(extension):
-            return path.name[: -len(extension)]
-    return path.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def with_decisions(placed: Sequence[PlacedLesion], earlier: Sequence[LesionRow])
         placed: from `scene.lesions_in`.
         earlier: the rows shown so far, or those that came with the scene.
     """
+    placed = [_with_type(each, earlier) for each in placed]
     rows = [LesionRow(each) for each in placed]
     for before in (each for each in earlier if each.decision == "accepted"):
         shared = [_shared(before, each) for each in placed]
@@ -26,6 +28,17 @@ def with_decisions(placed: Sequence[PlacedLesion], earlier: Sequence[LesionRow])
             number = int(np.argmax(shared))
             rows[number] = LesionRow(placed[number], "accepted")
     return rows + [each for each in earlier if each.decision == "rejected" and not _is_back(each, placed)]
+
+
+def _with_type(found: PlacedLesion, earlier: Sequence[LesionRow]) -> PlacedLesion:
+    """The lesion, with the type of the one it shares most voxels with where nothing else tells its type."""
+    if found.lesion.type:
+        return found
+    shared = [(_shared(row, found), row.lesion.lesion) for row in earlier if row.lesion.lesion.type]
+    voxels, before = max(shared, key=lambda each: each[0], default=(0, found.lesion))
+    if not voxels:
+        return found
+    return replace(found, lesion=replace(found.lesion, type=before.type, type_score=before.type_score))
 
 
 def _is_back(row: LesionRow, placed: Sequence[PlacedLesion]) -> bool:

@@ -102,7 +102,7 @@ class PhaseChoices:
         selector.noneDisplay = f"Select the {title.lower()} phase" if phase.required else "None (optional)"
         selector.toolTip = (
             f"The {title.lower()} phase of the same study, which these networks look at beside the scan. "
-            "Both must lie in one frame of reference; nothing is registered."
+            "Both must lie in one frame of reference."
         )
         if selector.mrmlScene() is not node.GetScene():
             selector.setMRMLScene(node.GetScene())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import scene
 from ..errors import LiverTumorSegError
+from ..lesions import LesionKind
 from .collaborators import Collaborators, Later, Node
 from .decisions import with_decisions
 from .nodes import Blinker, made_at_sensitivity, volume_of
@@ -43,6 +44,7 @@ class Results:
         volume: the scan that it was made on, or None.
         rows: its lesions, the largest first, rejected ones last; saved with the scene.
         probability: of tumour, in the world, where the networks' output is still known.
+        kinds: what sorts of lesions there are in the world, likewise.
         summary: volumes of liver and tumours, where they can be measured.
         note: why there is no table, in one line, or nothing.
         witness: hears of decisions on lesions.
@@ -63,6 +65,7 @@ class Results:
         self.note = ""
         self._kept: dict[str, Result] = {}
         self.probability: sitk.Image | None = None
+        self.kinds: Sequence[LesionKind] = ()
         self._measure = Later(surroundings.timer, self.measure)
         self._redraw = Later(surroundings.timer, self._redraw_now)
         self._blinker = Blinker(surroundings.timer)
@@ -125,7 +128,7 @@ class Results:
         else:
             try:
                 self.summary = scene.summary_of(self.node, self.volume)
-                placed = scene.lesions_in(self.node, self.volume, self.probability)
+                placed = scene.lesions_in(self.node, self.volume, self.probability, self.kinds)
                 self.rows = with_decisions(placed, earlier)
             except LiverTumorSegError as error:
                 self.note = str(error)
@@ -209,6 +212,7 @@ class Results:
         result = self.result
         evidence = result.segmentation.evidence if result is not None else None
         self.probability = evidence.tumour_probability() if evidence is not None else None
+        self.kinds = result.segmentation.kinds if result is not None else ()
         self.rows = self._remembered()
         self._on_sensitivity(made_at_sensitivity(node) if node is not None else 1.0)
         self.measure()

@@ -7,13 +7,16 @@ from typing import Any
 
 from .. import scene
 from ..errors import LiverTumorSegError
+from ..lesions import has_types
 from .collaborators import Collaborators
 from .nodes import from_dicom
 from .results import Results
 from .widgets import fill_table, set_up_table
 from .wording import number_text, place_text, summary_html, volume_text
 
-HEADERS = ("#", "Vol.\nml", "Size\nmm", "Mean", "Prob.", "Place\nmm", "Decision")
+HEADERS = ("#", "Vol.\nml", "Size\nmm", "Mean", "Prob.", "Place\nmm", "Type", "Decision")
+TYPE = HEADERS.index("Type")
+"""The column that is hidden where no lesion has one."""
 FORMATS = {
     "exportSegNrrd": "seg.nrrd",
     "exportNifti": "nii.gz",
@@ -60,6 +63,7 @@ class ResultsSection:
         ui.summaryLabel.text = self._summary()
         faint = [number for number, row in enumerate(results.rows) if row.decision == "rejected"]
         fill_table(ui.lesionTableWidget, [_texts(row) for row in results.rows], numeric=5, faint=faint)
+        ui.lesionTableWidget.setColumnHidden(TYPE, not has_types([row.lesion.lesion for row in results.rows]))
         ui.lesionTableWidget.visible = bool(results.rows)
         ui.sensitivitySlider.enabled = not results.why_no_slider
         ui.sensitivitySlider.toolTip = results.why_no_slider or self._slider_tip
@@ -77,7 +81,9 @@ class ResultsSection:
         if folder is None or results.node is None:
             return
         try:
-            files = scene.export_segmentation(results.node, results.volume, folder, formats, results.probability)
+            files = scene.export_segmentation(
+                results.node, results.volume, folder, formats, results.probability, results.kinds
+            )
         except LiverTumorSegError as error:
             self._say(f"Nothing was exported: {error}", True)
             return
@@ -134,5 +140,6 @@ def _texts(row: scene.LesionRow) -> tuple[str, ...]:
         "" if lesion.mean_intensity is None else number_text(lesion.mean_intensity),
         "" if lesion.mean_probability is None else f"{lesion.mean_probability:.2f}",
         place_text(lesion.centroid_ras_mm),
+        lesion.type,
         "" if row.decision == "proposed" else row.decision,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -16,8 +15,8 @@ import slicer
 import vtk
 
 from ..errors import OutputError
-from ..lesions import Lesion
-from ..output import lesion_columns, write_nifti
+from ..lesions import LesionKind
+from ..output import write_lesions, write_nifti
 from .lesions import lesions_in
 from .segments import SURFACE
 from .voxels import labels_from_segmentation
@@ -32,6 +31,7 @@ def export_segmentation(
     folder: Path,
     formats: Sequence[str] = FORMATS,
     probability: sitk.Image | None = None,
+    kinds: Sequence[LesionKind] = (),
 ) -> list[Path]:
     """Write a segmentation as it is now into a folder, which is made if it does not exist.
 
@@ -47,6 +47,7 @@ def export_segmentation(
             on the scan's voxels; "stl", a file each segment; "obj", one file with its colours (.mtl); "csv", the
             lesions with the columns of `lesions.csv`.
         probability: of tumour, for the lesions' mean probabilities.
+        kinds: what sorts of lesions there are at places in the world, for their types.
 
     Returns:
         The files, sorted.
@@ -64,8 +65,8 @@ def export_segmentation(
         "nii.gz": lambda aside: write_nifti(labels, aside / f"{stem}.nii.gz"),
         "stl": lambda aside: _write_surfaces(segmentation_node, aside, "STL"),
         "obj": lambda aside: _write_surfaces(segmentation_node, aside, "OBJ"),
-        "csv": lambda aside: _write_lesions(
-            [placed.lesion for placed in lesions_in(segmentation_node, volume_node, probability)],
+        "csv": lambda aside: write_lesions(
+            [placed.lesion for placed in lesions_in(segmentation_node, volume_node, probability, kinds)],
             aside / f"{stem}_lesions.csv",
         ),
     }
@@ -153,14 +154,6 @@ def _write_surfaces(segmentation_node: Any, folder: Path, kind: str) -> None:
         raise OSError(f"no {kind} file was written")
     if kind == "STL" and got < wanted:  # Slicer says nothing of those that it left out or wrote over
         raise OSError(f"{got} of {wanted} STL files: two segments have one name, or one that no file may have")
-
-
-def _write_lesions(lesions: Sequence[Lesion], path: Path) -> None:
-    columns = list(lesion_columns(Lesion(0, 0, 0.0, 0.0, 0.0, 0.0, 0, (0.0, 0.0, 0.0))))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(lesion_columns(lesion) for lesion in lesions)
 
 
 def _safe(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import slicer
 
 from ..errors import OutputError
 from ..geometry import axes_towards_lps
-from ..lesions import Lesion, find_lesions, iterate_components
+from ..lesions import Lesion, LesionKind, find_lesions, iterate_components
 from ..segmentation import LIVER, TUMOUR
 from .segments import mark_edited, segment_ids
 from .volumes import LPS_TO_RAS, placed, world_matrix
@@ -66,6 +67,7 @@ def lesions_in(
     segmentation_node: slicer.vtkMRMLSegmentationNode,
     volume_node: slicer.vtkMRMLScalarVolumeNode,
     probability: sitk.Image | None = None,
+    kinds: Sequence[LesionKind] = (),
 ) -> list[PlacedLesion]:
     """The lesions as the segments are now: connected components of all tumours together, largest first.
 
@@ -73,6 +75,7 @@ def lesions_in(
         segmentation_node: with liver and tumours, see `segments`; edited or not.
         volume_node: the scan, for mean intensities.
         probability: of tumour, in the world (LPS), on any grid; for mean probabilities.
+        kinds: what sorts of lesions there are at places in the world.
 
     Raises:
         OutputError: there is no liver segment, or the two nodes lie under different transforms.
@@ -83,7 +86,7 @@ def lesions_in(
         return []
     labels, scan = scan_under(labels, volume_node)
     image = labels.image(volume_node)
-    measured = find_lesions(image, scan, probability)
+    measured = find_lesions(image, scan, probability, kinds)
     layers = _tumour_layers(segmentation_node)
     lesions = []
     for lesion, (box, mask) in zip(measured, iterate_components(labels.array == TUMOUR), strict=True):

@@ -15,7 +15,7 @@ import slicer
 import vtk
 
 from ..errors import OutputError
-from ..lesions import Lesion
+from ..lesions import Lesion, has_types
 from .lesions import PlacedLesion, Rejected
 from .segments import ATTRIBUTE_PREFIX
 from .voxels import Block
@@ -34,6 +34,8 @@ COLUMNS = {
     "S (mm)": vtk.vtkDoubleArray,
     "decision": vtk.vtkStringArray,
 }
+TYPE_COLUMN = {"type": vtk.vtkStringArray}
+"""One more column, where any lesion has a type."""
 _TABLE, _RECORD = ATTRIBUTE_PREFIX + "LesionTable", ATTRIBUTE_PREFIX + "LesionRecord"
 
 
@@ -75,12 +77,13 @@ def write_lesion_table(
     record = _referenced(table, _RECORD, "vtkMRMLTextNode", f"{table.GetName()} record")
     record.SetHideFromEditors(True)
     columns = vtk.vtkTable()
-    for name, kind in COLUMNS.items():
+    typed = has_types([row.lesion.lesion for row in rows])
+    for name, kind in {**COLUMNS, **(TYPE_COLUMN if typed else {})}.items():
         column = kind()
         column.SetName(name)
         columns.AddColumn(column)
     for row in rows:
-        columns.InsertNextRow(_cells(row))
+        columns.InsertNextRow(_cells(row, typed))
     table.SetAndObserveTable(columns)
     record.SetText(json.dumps([_row_to_json(row) for row in rows]))
     return table
@@ -115,7 +118,7 @@ def _referenced(node: Any, role: str, kind: str, name: str) -> Any:
     return found
 
 
-def _cells(row: LesionRow) -> Any:
+def _cells(row: LesionRow, typed: bool) -> Any:
     lesion = row.lesion.lesion
     cells = vtk.vtkVariantArray()
     numbers = (
@@ -130,6 +133,8 @@ def _cells(row: LesionRow) -> Any:
     for number in numbers:
         cells.InsertNextValue(float("nan") if number is None else number)
     cells.InsertNextValue(row.decision)
+    if typed:
+        cells.InsertNextValue(lesion.type)
     return cells
 
 

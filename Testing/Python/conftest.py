@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -28,6 +29,19 @@ OBLIQUE = (
 )
 
 EllipsoidScan = Callable[..., tuple[sitk.Image, sitk.Image]]
+
+
+@pytest.fixture(autouse=True)
+def _children_die_unheard() -> Iterator[None]:
+    """Take away the handler for dead children that torch's loaders leave behind.
+
+    Python runs handlers on the alternate signal stack. Some library that other tests open leaves a stale one, on which
+    the next child's death ends the whole run with a segmentation fault.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +113,17 @@ def draw_ellipsoids(
     return scan, segments
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: on a busy computer two wait for each other after every tiny layer."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a bundle whose small networks were never trained: quick, and good for nothing else."""
@@ -125,7 +150,11 @@ def untrained_bundle(folder: Path, name: str, *phases: Phase) -> Path:
     scaling = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
     small = {"in_channels": 1 + len(phases), "channels": [4, 8], "strides": [2], "num_res_units": 1}
     grids = {"whole": Grid(spacing_mm=10.0, multiple_of=2), "crop": Grid(spacing_mm=6.0, multiple_of=2)}
-    stages = tuple(Stage(name, "unet", grid, small, scaling, window=(64, 64, 64)) for name, grid in grids.items())
+    regions: dict[str, Literal["whole", "liver"]] = {"whole": "whole", "crop": "liver"}
+    stages = tuple(
+        Stage(name, "unet", grid, small, scaling, window=(64, 64, 64), region=regions[name])
+        for name, grid in grids.items()
+    )
     weights = []
     torch.manual_seed(0)
     for stage in stages:

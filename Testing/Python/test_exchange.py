@@ -58,7 +58,8 @@ def segmentation_of(scan: sitk.Image, evidence: bool = True, seed: int = 0) -> S
     labels.CopyInformation(scan)
     field = None
     if evidence:
-        geometry = GridGeometry(scan.GetOrigin(), 0.7, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (8, 6, 4))
+        axial = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+        geometry = GridGeometry(scan.GetOrigin(), (0.7, 0.8, 2.5), axial, (8, 6, 4))
         liver, tumour = draw.normal(0, 9, (2, 4, 6, 8)).clip(-100, 100).astype(np.float16)
         field = Evidence(liver, tumour, geometry, Postprocessing(min_lesion_ml=0.001))
     return Segmentation(labels, scan, PROVENANCE, field, 1.5)

@@ -18,11 +18,12 @@ LIBRARY = REPOSITORY / "LiverTumorSegLib"
 
 # From the bottom up; a module imports from its own layer and those below.
 LAYERS = (
-    {"dicom", "dicom_stack", "errors", "images", "itk_reader", "nifti", "recipe", "resources"},
-    {"bundle", "diameters", "geometry", "lesions", "matching", "networks", "outlines", "postprocessing"}
-    | {"phases", "preprocessing", "restoring", "segmentation", "views"},
+    {"dicom", "dicom_stack", "errors", "images", "itk_reader", "nifti", "recipe", "resources", "scans"},
+    {"body", "bundle", "detection", "diameters", "filters", "geometry", "lesions", "matching", "networks", "outlines"}
+    | {"phases", "postprocessing", "preprocessing", "registration", "restoring", "segmentation", "views", "windows"},
     {"inference"},
-    {"datasets", "evaluation", "exchange", "output", "rendering", "rendering_vtk", "report", "segmenter", "training"},
+    {"cluster", "cohort", "datasets", "evaluation", "exchange", "output", "rendering", "rendering_vtk", "report"}
+    | {"segmenter", "systems", "training"},
     {"correction"},
     {"", "__main__", "commands", "console", "panel", "scene", "worker"},  # "" is LiverTumorSegLib/__init__.py
 )

@@ -118,7 +118,7 @@ FAILURES = [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-@pytest.mark.parametrize("step", ["_write_table", "_write_compressed", "report_json"])
+@pytest.mark.parametrize("step", ["write_lesions", "_write_compressed", "report_json"])
 def test_a_failure_while_writing_leaves_everything_as_it_was(
     step: str, failure: BaseException, segmentation: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +164,7 @@ def raising(failure: BaseException) -> Callable[..., None]:
 def test_a_full_disk_is_named_as_such(
     segmentation: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "_write_table", raising(FAILURES[0]))
+    monkeypatch.setattr(output, "write_lesions", raising(FAILURES[0]))
     with pytest.raises(OutputError, match="wanted to write the results, got: the disk is full"):
         write_results(segmentation, tmp_path)
 

@@ -94,7 +94,7 @@ def test_selectors_appear_with_the_networks_that_want_them_below_the_scan(panel,
     (box,) = selectors(panel).values()
     assert list(selectors(panel)) == ["Arterial:"]
     assert form_of(panel).getWidgetPosition(box)[0] == 1
-    assert "nothing is registered" in box.toolTip
+    assert "one frame of reference" in box.toolTip
     panel.parameters.bundle = "default"
     assert selectors(panel) == {}
     panel.parameters.bundle = "strict"

@@ -232,7 +232,8 @@ def test_a_phase_that_cannot_be_used_is_one_line(
 def test_synthetic_scans_cannot_train_networks_of_several_phases(tmp_path, capsys):
     (tmp_path / "recipe.json").write_text(recipe_to_json(recipe_with(ARTERIAL)), encoding="utf-8")
     assert main(["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run")]) == 2
-    assert "train: wanted a recipe of one phase, as synthetic scans are, got 1 more" in capsys.readouterr().err
+    assert "synthetic scans: wanted a recipe of one phase, as they are, got 1 more" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "bodies").exists()
 
 
 def test_a_bundle_says_which_phases_it_looks_at(phased_bundle, capsys):

@@ -47,7 +47,7 @@ def test_the_page_has_the_numbers_of_the_segmentation(
         "abcdef012345<",
         "default 1.2.3",
         "meng2020, as printed",
-        "96 × 96 × 64 voxels of 3.0 mm",
+        "96 × 96 × 64 voxels of 3.0 × 3.0 × 2.5 mm",
         "988 MB",
         "1.75 s",
         "slices are &lt;thick&gt;",
