@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
-import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,17 +32,22 @@ OBLIQUE = (
 EllipsoidScan = Callable[..., tuple[sitk.Image, sitk.Image]]
 
 
-@pytest.fixture(autouse=True)
-def _children_die_unheard() -> Iterator[None]:
-    """Take away the handler for dead children that torch's loaders leave behind.
+class _SignalStack(ctypes.Structure):
+    """stack_t of signal.h on Linux."""
 
-    Python runs handlers on the alternate signal stack. Some library that other tests open leaves a stale one, on which
-    the next child's death ends the whole run with a segmentation fault.
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture(autouse=True)
+def _signals_on_the_plain_stack() -> None:
+    """Take away the alternate stack for signals, on which Python runs its handlers.
+
+    Some library that the tests open leaves one that is gone; the death of a child, which torch's loaders listen to,
+    then ended the whole run with a segmentation fault.
     """
-    before = signal.getsignal(signal.SIGCHLD)
-    yield
-    if signal.getsignal(signal.SIGCHLD) is not before:
-        signal.signal(signal.SIGCHLD, before)
+    if sys.platform == "linux":
+        disabled = _SignalStack(None, 2, 0)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(disabled), None)
 
 
 @pytest.fixture(scope="session")
