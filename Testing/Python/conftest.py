@@ -48,6 +48,8 @@ def _signals_on_the_plain_stack() -> None:
     if sys.platform == "linux":
         disabled = _SignalStack(None, 2, 0)
         ctypes.CDLL(None).sigaltstack(ctypes.byref(disabled), None)
+    if loaders := sys.modules.get("torch.utils.data._utils.signal_handling"):
+        loaders._SIGCHLD_handler_set = True  # type: ignore[attr-defined]  # they look every few seconds all the same
 
 
 @pytest.fixture(scope="session")
