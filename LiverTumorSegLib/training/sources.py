@@ -32,21 +32,25 @@ class PatchSource(Protocol):
 class SyntheticSource:
     """Synthetic scans of one phase, drawn as they are needed; validation scans are harder and of other bodies.
 
-    Each patch is of a body of its own, drawn no larger than need be, so that lesions are where chance puts them and
-    `Training.sampling` has a say only in stages that look at single lesions. Where a stage looks at the liver, a point
-    of the liver is in the patch's middle; where it looks at the whole scan, the liver's height is in half of them.
+    Each patch is of a body of its own, drawn no larger than need be, with the lesions that `Training.sampling` asks
+    for: one in the middle half of the patch and maybe others, none, or what chance wills. Where a stage looks at the
+    liver, a point of the liver is in the patch's middle; where at the whole scan, the liver's height is in half.
 
     Attributes:
         library: bodies to draw from.
         recipe: grids, scaling and patch sizes.
         seed: of the whole stream.
         typical: the scans whose spacing and extent stand for those that a grid is fitted to.
+        device: where scans are drawn. On another than the CPU patches are made there by the process that trains, with
+            no workers, and stay there; a seed then gives other scans than on the CPU, and a stage with an
+            augmentation or a filter takes its patches through the computer's memory.
     """
 
     library: AnatomyLibrary
     recipe: Recipe
     seed: int = 0
     typical: TypicalScan = field(default_factory=TypicalScan)
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_drawable(self.recipe)
@@ -65,6 +69,7 @@ class SyntheticSource:
             SHIFTED if validation else TRAINING,
             self.typical,
             augmented=not validation,
+            device=self.device,
         )
 
 

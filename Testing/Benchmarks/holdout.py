@@ -1,60 +1,19 @@
-"""Synthetic whole scans that no network was trained on, and the score of a segmentation against their truth."""
+"""The score of a segmentation against a synthetic scan's truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from LiverTumorSegLib import find_lesions, match_lesions
 from LiverTumorSegLib.evaluation.metrics import dice
-from LiverTumorSegLib.segmentation import Segmentation
-from LiverTumorSegLib.training.synthesis.body import complete_body
-from LiverTumorSegLib.training.synthesis.generator import Field, synthetic_scan
-from LiverTumorSegLib.training.synthesis.library import open_library
-from LiverTumorSegLib.training.synthesis.procedural import procedural_organs
-from LiverTumorSegLib.training.synthesis.settings import SHIFTED
+from LiverTumorSegLib.training.synthesis.holdout import Case, held_out
+
+__all__ = ["SIZES_MM", "Case", "Score", "held_out"]
 
 SIZES_MM = ((0, 5), (5, 10), (10, 20), (20, 30), (30, 1000))
-HEIGHTS_MM = (180, 260, 360, 480)
-SPACING_MM = 2.0
-BINS = 10
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan with its truth: 0 background, 1 liver, 2 tumour, as an image on the scan's grid."""
-
-    scan: sitk.Image
-    truth: sitk.Image
-    modality: str
-    height_mm: int
-
-
-def held_out(number: int, bodies: Path | None) -> Case:
-    """Scan number n: CT and MR in turn, short to tall, harder than in training (`settings.SHIFTED`).
-
-    Args:
-        number: the scan follows from it alone.
-        bodies: of a training run, whose validation side is drawn from; None for bodies from formulas.
-    """
-    rng = np.random.default_rng([771, number])
-    if bodies is not None:
-        library = open_library(bodies)
-        body = library.load(library.validation[number % len(library.validation)])
-    else:
-        body = complete_body(procedural_organs(rng), rng)
-    height = HEIGHTS_MM[number // 2 % len(HEIGHTS_MM)]
-    shape = (round(height / SPACING_MM), 150, 200)
-    scan = synthetic_scan(
-        body, Field(shape, SPACING_MM, "organ", cut=0.0), rng, "CT" if number % 2 == 0 else "MR", SHIFTED
-    )
-    images = [sitk.GetImageFromArray(array) for array in (scan.volume, scan.labels)]
-    for image in images:
-        image.SetSpacing([SPACING_MM] * 3)
-    return Case(images[0], images[1], scan.modality, height)
 
 
 @dataclass
@@ -87,9 +46,17 @@ class Score:
 
     def recall(self, from_mm: float) -> float:
         """Share found of the lesions of at least that size, which must be a limit of `SIZES_MM`."""
+        hits, total = self._from(from_mm)
+        return hits / total if total else float("nan")
+
+    def lesions(self, from_mm: float) -> int:
+        """How many lesions of at least that size there are."""
+        return self._from(from_mm)[1]
+
+    def _from(self, from_mm: float) -> tuple[int, int]:
         chosen = [row for row, (low, _) in enumerate(SIZES_MM) if low >= from_mm]
         hits, total = self.found[chosen].sum(0)
-        return float(hits / total) if total else float("nan")
+        return int(hits), int(total)
 
     def lines(self) -> list[str]:
         """The figures as text."""
@@ -106,41 +73,3 @@ class Score:
             share = f"{hits / total:.2f}" if total else "-"
             texts.append(f"lesions {low} to {high} mm: {hits} of {total} found ({share})")
         return texts
-
-
-@dataclass
-class Reliability:
-    """How often voxels of the liver found, that are tumour with some probability, are tumour, in `BINS` steps.
-
-    Attributes:
-        counts, probability, truth: (BINS,) voxels, their probabilities' sum, and how many are tumour.
-    """
-
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
-    probability: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
-    truth: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
-
-    def add(self, case: Case, result: Segmentation) -> None:
-        """Count the voxels of the last stage's grid that ended as liver or tumour."""
-        image = result.evidence.tumour_probability()
-        truth, found = (
-            sitk.GetArrayFromImage(sitk.Resample(labels, image, sitk.Transform(), sitk.sitkNearestNeighbor))
-            for labels in (case.truth, result.labels)
-        )
-        p = sitk.GetArrayFromImage(image)[found > 0]
-        tumour = truth[found > 0] == 2
-        index = np.minimum((p * BINS).astype(int), BINS - 1)
-        self.counts += np.bincount(index, minlength=BINS)
-        self.probability += np.bincount(index, weights=p, minlength=BINS)
-        self.truth += np.bincount(index, weights=tumour, minlength=BINS)
-
-    def expected_error(self) -> float:
-        """Mean distance of probability and truth, weighted by the voxels above the lowest step."""
-        rows = (self.counts > 0) & (np.arange(BINS) > 0)
-        gap = np.abs(self.probability[rows] - self.truth[rows]) / self.counts[rows]
-        return float((gap * self.counts[rows]).sum() / self.counts[rows].sum()) if rows.any() else float("nan")
-
-    def lines(self) -> list[str]:
-        """The curve as text: what was said, what was true, how many voxels."""
-        rows = zip(self.counts, self.probability, self.truth, strict=True)
-        return [f"said {p / n:.2f}  true {t / n:.2f}  voxels {n:.0f}" for n, p, t in rows if n]

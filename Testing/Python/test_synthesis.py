@@ -35,6 +35,8 @@ from LiverTumorSegLib.training.synthesis.procedural import procedural_organs
 from LiverTumorSegLib.training.synthesis.settings import SHIFTED
 from LiverTumorSegLib.training.synthesis.shapes import draw_ball, tissue_mask
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def body() -> Anatomy:

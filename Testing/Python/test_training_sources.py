@@ -104,6 +104,47 @@ def lesion_source(library, sampling):
     return SyntheticSource(library, dataclasses.replace(recipe, training=training))
 
 
+def sampled_source(library, lesion, liver_without_lesion):
+    recipe = trained(patch=(24, 24, 16), sampling=Sampling(lesion, liver_without_lesion))
+    return SyntheticSource(library, recipe, seed=4)
+
+
+def middle_half(labels: torch.Tensor) -> torch.Tensor:
+    k, j, i = labels.shape
+    return labels[k // 4 : k - k // 4, j // 4 : j - j // 4, i // 4 : i - i // 4]
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_stage_that_is_to_see_lesions_has_one_in_the_middle_of_nearly_every_patch_with_liver_there(library, stage):
+    stream = sampled_source(library, 1.0, 0.0).patches(stage, 0, 24)
+    middles = [middle_half(stream[n][1][0]) for n in range(24)]
+    with_liver = [each for each in middles if (each > 0).sum() > 30]
+    assert len(with_liver) >= 8
+    assert np.mean([bool((each == 2).any()) for each in with_liver]) >= 0.8
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_stage_that_is_to_see_livers_without_lesions_sees_none_anywhere(library, stage):
+    stream = sampled_source(library, 0.0, 1.0).patches(stage, 0, 12)
+    labels = [stream[n][1] for n in range(12)]
+    assert not any((each == 2).any() for each in labels)
+    assert sum(bool((each == 1).any()) for each in labels) >= 6
+
+
+def test_what_the_sampling_leaves_open_is_left_to_chance(library):
+    stream = sampled_source(library, 0.0, 0.0).patches(1, 0, 24)
+    shown = [bool((stream[n][1] == 2).any()) for n in range(24)]
+    assert 0.2 < np.mean(shown) < 0.95  # a fifth of livers have none; a lesion may lie beside the patch
+
+
+def test_every_aim_gives_the_same_patch_for_the_same_number(library):
+    source = SyntheticSource(library, trained(sampling=Sampling(0.4, 0.3)), seed=2)
+    stream, later = source.patches(1, 0, 9), source.patches(1, 3, 6)
+    for number in range(6):  # with these shares all three aims are among them
+        for one, two in zip(stream[3 + number], later[number], strict=True):
+            assert torch.equal(one, two)
+
+
 def test_a_stage_for_lesions_sees_the_liver_without_one_as_often_as_its_sampling_says(library):
     source = lesion_source(library, Sampling(lesion=0.0, liver_without_lesion=1.0))
     labels = [source.patches(1, n, 1)[0][1] for n in range(8)]

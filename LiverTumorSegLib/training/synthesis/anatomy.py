@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from ...errors import ImageError
 
@@ -117,6 +119,28 @@ class Anatomy:
 
     tissues: np.ndarray
     source: str
+
+    @cached_property
+    def liver_rows(self) -> np.ndarray:
+        """The slices with liver in them, from the lowest to the highest k; two voxels' steps within a slice will do."""
+        return np.flatnonzero((self.tissues[:, ::2, ::2] == Tissue.LIVER).any((1, 2)))
+
+    @cached_property
+    def middle(self) -> np.ndarray:
+        """The middle (j, i) of all that is not air, in voxels."""
+        body = np.argwhere((self.tissues[::4] != Tissue.AIR).any(0))
+        return np.asarray((body.min(0) + body.max(0)) / 2)
+
+    def on(self, device: torch.device | str) -> torch.Tensor:
+        """The tissues on a device, brought there once."""
+        place = str(torch.device(device))
+        if place not in self._placed:
+            self._placed[place] = torch.as_tensor(self.tissues, device=device)
+        return self._placed[place]
+
+    @cached_property
+    def _placed(self) -> dict[str, torch.Tensor]:
+        return {}
 
 
 def labelmap_files(folder: Path) -> list[tuple[Path, Mapping[int, Tissue]]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
 from .anatomy import Tissue
-from .fields import gaussian_blur, smooth_noise, thick_slices, torch_generator
-from .palettes import Palette, ct_palette, mr_palette
+from .fields import gaussian_blur, own_chances, smooth_noise, thick_slices, torch_generator
+from .palettes import Palette, ct_palette, mr_palette, unusual_mr_palette
 from .settings import TRAINING, Settings
 
 Modality = Literal["CT", "MR"]
 
 _DARKEST_LESION_HU = 14.0  # darker is a cyst's fluid
+_UNUSUAL_SEQUENCE, _RINGING = 0.15, 0.15  # of MR scans
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Look:
         slice_axis: across which axis they lie; 0 is axial.
         noise: standard deviation in grey values.
         grain: correlation of the noise in voxels.
+        sampled: share of the frequencies in plane that were measured; with less than all, edges ring.
+        darkest_mr_lesion: least signal of a lesion in MR as a share of the liver's; 0 lets it be as black as air.
     """
 
     modality: Modality
@@ -39,6 +42,15 @@ class Look:
     slice_axis: int
     noise: float
     grain: float
+    sampled: float = 1.0
+    darkest_mr_lesion: float = 0.0
+
+    @property
+    def darkest_lesion(self) -> float | None:
+        """The least grey value of a lesion; None for any."""
+        if self.modality == "CT":
+            return _DARKEST_LESION_HU
+        return self.darkest_mr_lesion * float(self.palette.mean[Tissue.LIVER]) if self.darkest_mr_lesion else None
 
     @property
     def smallest_lesion_mm(self) -> float:
@@ -55,7 +67,7 @@ def draw_look(rng: np.random.Generator, modality: Modality | None = None, settin
     drawn: Modality = "CT" if rng.random() < 0.5 else "MR"
     modality = modality or drawn
     palette = ct_palette(rng) if modality == "CT" else mr_palette(rng)
-    return Look(
+    look = Look(
         modality=modality,
         palette=palette,
         sharp_mm=rng.uniform(0.5, 1.6),
@@ -63,7 +75,22 @@ def draw_look(rng: np.random.Generator, modality: Modality | None = None, settin
         slice_axis=0 if rng.random() < 0.9 else int(rng.integers(1, 3)),
         noise=palette.span * settings.noise * float(np.exp(rng.uniform(np.log(0.01), np.log(0.09)))),
         grain=rng.uniform(0, 0.9),
+        darkest_mr_lesion=settings.darkest_mr_lesion,
     )
+    return _unusual(look, rng, settings.unusual) if modality == "MR" else look
+
+
+def _unusual(look: Look, rng: np.random.Generator, share: float) -> Look:
+    """Now and then a sequence that few MR studies have, or ringing; the chance is its own."""
+    sequence, ringing = own_chances(rng, 2)
+    if sequence.random() < share * _UNUSUAL_SEQUENCE:
+        palette, coarse = unusual_mr_palette(sequence)
+        sharp_mm = sequence.uniform(1.5, 3.0) if coarse else look.sharp_mm
+        relative_noise = look.noise / look.palette.span
+        look = replace(look, palette=palette, sharp_mm=sharp_mm, noise=relative_noise * palette.span)
+    if ringing.random() < share * _RINGING:
+        look = replace(look, sampled=ringing.uniform(0.4, 0.75))
+    return look
 
 
 def paint(
@@ -78,20 +105,36 @@ def paint(
         look: of the scan.
         rng: source of all chance.
     """
-    palette, generator = look.palette, torch_generator(rng)
+    palette, generator = look.palette, torch_generator(rng, tissues.device)
+    mean, texture = (each.to(tissues.device) for each in (palette.mean, palette.texture))
     shape = (tissues.shape[0], tissues.shape[1], tissues.shape[2])
     index = tissues.long()
-    volume = palette.mean[index] + contrast * palette.lesion_unit
-    if look.modality == "CT":
-        volume = torch.where(tissues == Tissue.LESION, volume.clamp_min(_DARKEST_LESION_HU), volume)
+    volume = mean[index] + contrast * palette.lesion_unit
+    if look.darkest_lesion is not None:
+        volume = torch.where(tissues == Tissue.LESION, volume.clamp_min(look.darkest_lesion), volume)
     grain = smooth_noise(shape, max(1.0, rng.uniform(2, 8) / spacing_mm), generator)
-    volume = _blurred(volume + palette.texture[index] * grain, spacing_mm, look)
+    volume = _blurred(volume + texture[index] * grain, spacing_mm, look)
     if look.modality == "MR":
         shading = smooth_noise(shape, rng.uniform(120, 300) / spacing_mm, generator)
         volume = volume * torch.exp(rng.uniform(0, 0.3) * shading)
     if rng.random() < 0.15:
         volume = _streaked(volume, palette, generator, rng) if look.modality == "CT" else _ghosted(volume, rng)
+    if look.sampled < 1:
+        volume = _rung(volume, look.sampled)
     return _noisy(volume, look, generator)
+
+
+def _rung(volume: torch.Tensor, sampled: float) -> torch.Tensor:
+    """The volume without the highest frequencies in its slices: Gibbs's ringing along edges."""
+    spectrum = torch.fft.rfft2(volume)
+    rows, columns = (
+        frequency.abs() > sampled / 2
+        for frequency in (
+            torch.fft.fftfreq(volume.shape[1], device=volume.device),
+            torch.fft.rfftfreq(volume.shape[2], device=volume.device),
+        )
+    )
+    return torch.fft.irfft2(spectrum.masked_fill(rows[:, None] | columns[None, :], 0), s=list(volume.shape[1:]))
 
 
 def _blurred(volume: torch.Tensor, spacing_mm: float, look: Look) -> torch.Tensor:
@@ -110,8 +153,10 @@ def _streaked(
     k, j, i = volume.shape
     tilt = rng.uniform(-0.7, 0.7)
     reach = int(np.ceil(abs(tilt) * i)) + 1
-    lines = gaussian_blur(torch.randn(k, j + 2 * reach, 1, generator=generator), (0.7, rng.uniform(0.3, 1.0), 0.0))
-    along = torch.arange(j)[:, None] + (tilt * torch.arange(i)[None, :]).round().long() + reach
+    lines = torch.randn(k, j + 2 * reach, 1, generator=generator, device=volume.device)
+    lines = gaussian_blur(lines, (0.7, rng.uniform(0.3, 1.0), 0.0))
+    rows, columns = (torch.arange(n, device=volume.device) for n in (j, i))
+    along = rows[:, None] + (tilt * columns[None, :]).round().long() + reach
     strength = palette.span * rng.uniform(0.01, 0.06) / float(lines.std().clamp_min(1e-6))
     where = smooth_noise((k, j, i), max(j, i) / 3, generator).clamp(0, 2)
     return volume + strength * where * lines[:, along, 0]
@@ -127,7 +172,8 @@ def _ghosted(volume: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def _noisy(volume: torch.Tensor, look: Look, generator: torch.Generator) -> torch.Tensor:
     """Noise with a grain: Gaussian for CT, Rician for MR."""
-    soft = gaussian_blur(torch.randn(volume.shape, generator=generator), (look.grain * 0.5, look.grain, look.grain))
+    rough = torch.randn(volume.shape, generator=generator, device=volume.device)
+    soft = gaussian_blur(rough, (look.grain * 0.5, look.grain, look.grain))
     noise = soft * (look.noise / soft.std())
     if look.modality == "CT":
         return volume + noise

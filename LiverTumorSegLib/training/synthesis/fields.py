@@ -14,6 +14,14 @@ def torch_generator(rng: np.random.Generator, device: torch.device | str = "cpu"
     return torch.Generator(device=device).manual_seed(int(rng.integers(2**62)))
 
 
+def own_chances(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    """So many streams of chance that follow from a generator and leave its own numbers as they are.
+
+    More of them in a later version leave the first ones as they are, too.
+    """
+    return rng.spawn(1)[0].spawn(count)
+
+
 def smooth_noise(shape: Shape, scale_voxels: float, generator: torch.Generator) -> torch.Tensor:
     """Random field of zero mean and unit deviation that varies over about `scale_voxels`.
 

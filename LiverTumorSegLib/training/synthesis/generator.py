@@ -1,7 +1,4 @@
-"""Synthetic scans: an anatomy, moved and bent, with lesions drawn in, painted as CT or MR.
-
-One `SyntheticScans` is a stream: sample number n of seed s is the same on every run.
-"""
+"""Synthetic scans: an anatomy, moved and bent, with lesions drawn in, painted as CT or MR, on any torch device."""
 
 from __future__ import annotations
 
@@ -13,10 +10,22 @@ import torch
 from .anatomy import LIVER_TISSUES, SPACING_MM, Anatomy, Tissue
 from .appearance import Modality, draw_look, paint
 from .fields import Shape, enlarged, smooth_noise, torch_generator
-from .lesions import draw_lesions
+from .files import stored
+from .lesions import Aim, draw_lesions
 from .mimics import draw_mimics
 from .settings import TRAINING, Settings
 from .shapes import tissue_mask
+
+
+@dataclass(frozen=True)
+class DrawnScan:
+    """One synthetic scan on an isotropic grid, on the device where it was drawn; see `SyntheticScan`."""
+
+    volume: torch.Tensor
+    labels: torch.Tensor
+    modality: Modality
+    spacing_mm: float
+    lesion_diameters_mm: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -63,50 +72,82 @@ def synthetic_scan(
     rng: np.random.Generator,
     modality: Modality | None = None,
     settings: Settings = TRAINING,
+    aim: Aim = "any",
+    device: torch.device | str = "cpu",
 ) -> SyntheticScan:
-    """Draw one scan of `anatomy`; all chance comes from `rng`, the modality too where none is given."""
-    tissues = sampled_tissues(anatomy, field, rng, settings.bend)
+    """`drawn_scan` as arrays; see there."""
+    scan = drawn_scan(anatomy, field, rng, modality, settings, aim, device)
+    volume, labels = (each.cpu().numpy() for each in (scan.volume, scan.labels))
+    return SyntheticScan(volume, labels, scan.modality, scan.spacing_mm, scan.lesion_diameters_mm)
+
+
+def drawn_scan(
+    anatomy: Anatomy,
+    field: Field,
+    rng: np.random.Generator,
+    modality: Modality | None = None,
+    settings: Settings = TRAINING,
+    aim: Aim = "any",
+    device: torch.device | str = "cpu",
+) -> DrawnScan:
+    """Draw one scan of `anatomy`; all chance comes from `rng`, the modality too where none is given.
+
+    Args:
+        anatomy: the body.
+        field: the part of it that is scanned.
+        rng: source of all chance.
+        modality: CT or MR.
+        settings: of the drawing.
+        aim: which lesions are drawn.
+        device: where it is drawn, and stays. Each kind of device has random numbers of its own, so that a seed gives
+            one scan on the CPU and another on a GPU.
+    """
+    tissues = sampled_tissues(anatomy, field, rng, settings.bend, device)
     look = draw_look(rng, modality, settings)
-    contrast = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics)
-    lesions = draw_lesions(tissues, field.spacing_mm, rng, look, settings.contrast)
+    contrast = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics, settings.unusual)
+    lesions = draw_lesions(tissues, field.spacing_mm, rng, look, settings.contrast, aim, settings.unusual)
     contrast = torch.where(tissues == Tissue.LESION, lesions.contrast, contrast)
     volume = paint(tissues, contrast, field.spacing_mm, look, rng)
+    whole_body = field.centre != "liver"
+    volume = stored(volume, tissues, look.modality, rng, settings.unusual, whole_body)
     _cut_field(volume, tissues, look.modality, field, rng)
     labels = tissue_mask(tissues, LIVER_TISSUES).to(torch.uint8)
-    labels[tissues == Tissue.LESION] = 2
-    return SyntheticScan(volume.numpy(), labels.numpy(), look.modality, field.spacing_mm, lesions.diameters_mm)
+    labels.masked_fill_(tissues == Tissue.LESION, 2)
+    return DrawnScan(volume, labels, look.modality, field.spacing_mm, lesions.diameters_mm)
 
 
-def sampled_tissues(anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float) -> torch.Tensor:
+def sampled_tissues(
+    anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """The anatomy's tissues on the field's grid after a random turn, stretch and bend (nearest voxel)."""
-    source = torch.as_tensor(anatomy.tissues)
-    centre = _centre(anatomy.tissues, field, rng)
+    source = anatomy.on(device)
+    centre = _centre(anatomy, field, rng)
     k, j, i = (
-        ((torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * field.spacing_mm).reshape(view)
+        ((torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2) * field.spacing_mm).reshape(view)
         for n, view in zip(field.shape, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
     )
-    matrix = torch.as_tensor(_turn_and_stretch(rng), dtype=torch.float32)
-    generator = torch_generator(rng)
+    matrix = _turn_and_stretch(rng).astype(np.float32)
+    generator = torch_generator(rng, device)
     bends = [(bend * rng.uniform(0, 9), rng.uniform(70, 140)), (bend * rng.uniform(0, 2.5), rng.uniform(20, 40))]
     # The bends are smooth: half of the grid's resolution holds them.
     half = (field.shape[0] // 2 + 1, field.shape[1] // 2 + 1, field.shape[2] // 2 + 1)
-    flat = torch.zeros((), dtype=torch.long)
-    inside = torch.ones(field.shape, dtype=torch.bool)
+    flat = torch.zeros((), dtype=torch.long, device=device)
+    inside = torch.ones(field.shape, dtype=torch.bool, device=device)
     for row, length in enumerate(source.shape):
         fields = [a * smooth_noise(half, scale_mm / field.spacing_mm / 2, generator) for a, scale_mm in bends]
         where = enlarged(fields[0] + fields[1], field.shape)
-        where = where + (matrix[row, 0] * k + matrix[row, 1] * j + matrix[row, 2] * i)
+        along = [float(share) for share in matrix[row]]
+        where = where + (along[0] * k + along[1] * j + along[2] * i)
         index = (where / SPACING_MM + float(centre[row])).round_().long()
         inside &= (index >= 0) & (index < length)
         flat = flat * length + index.clamp_(0, length - 1)
     tissues = source.reshape(-1)[flat]
-    tissues[~inside] = Tissue.AIR
-    return tissues
+    return tissues.masked_fill_(~inside, int(Tissue.AIR))
 
 
-def _centre(tissues: np.ndarray, field: Field, rng: np.random.Generator) -> np.ndarray:
+def _centre(anatomy: Anatomy, field: Field, rng: np.random.Generator) -> np.ndarray:
     """Voxel coordinates of the anatomy that come to lie in the field's middle."""
-    rows = np.flatnonzero((tissues[:, ::2, ::2] == Tissue.LIVER).any((1, 2)))
+    tissues, rows = anatomy.tissues, anatomy.liver_rows
     if field.centre == "liver":
         slice_k = int(rng.choice(rows))
         spots = np.argwhere(tissues[slice_k] == Tissue.LIVER)
@@ -115,9 +156,7 @@ def _centre(tissues: np.ndarray, field: Field, rng: np.random.Generator) -> np.n
         k = (rows[0] + rows[-1]) / 2
     else:
         k = rng.uniform(rows[0], rows[-1]) if rng.random() < 0.5 else rng.uniform(0, len(tissues))
-    body = np.argwhere((tissues[::4] != Tissue.AIR).any(0))
-    middle = (body.min(0) + body.max(0)) / 2
-    return np.array([k, *(middle + rng.normal(0, 20 / SPACING_MM, 2))])
+    return np.array([k, *(anatomy.middle + rng.normal(0, 20 / SPACING_MM, 2))])
 
 
 def _turn_and_stretch(rng: np.random.Generator) -> np.ndarray:

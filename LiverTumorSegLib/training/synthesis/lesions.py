@@ -8,16 +8,21 @@ idea of training on drawn lesions are after Hu et al., CVPR 2023 (idea only).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-import cc3d
 import numpy as np
 import torch
 
 from .anatomy import LIVER_TISSUES, Tissue
 from .appearance import Look
-from .shapes import draw_ball, tissue_mask
+from .shapes import draw_ball, in_one_piece, tissue_mask, voxel_of
+from .unusual_lesions import Unusual
+
+Aim = Literal["any", "middle", "none"]
+"""Which lesions are drawn: as many as chance wills, one or more with one in the field's middle, or none."""
 
 _LEAST_SHARE = 0.25  # of a lesion must lie in the liver, or it is not drawn
+_TRIES = 6  # for the one in the middle
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,13 @@ class DrawnLesions:
 
 
 def draw_lesions(
-    tissues: torch.Tensor, spacing_mm: float, rng: np.random.Generator, look: Look, contrast: float = 1.0
+    tissues: torch.Tensor,
+    spacing_mm: float,
+    rng: np.random.Generator,
+    look: Look,
+    contrast: float = 1.0,
+    aim: Aim = "any",
+    unusual: float = 1.0,
 ) -> DrawnLesions:
     """Draw between no and a dozen lesions into `tissues` (changed in place: `Tissue.LESION`).
 
@@ -45,22 +56,42 @@ def draw_lesions(
         rng: source of all chance.
         look: of the scan; no lesion is smaller or fainter than can be seen in it.
         contrast: factor on the lesions' difference to the liver.
+        aim: which lesions.
+        unusual: factor on how often they have what few lesions have; see `unusual_lesions`.
     """
-    drawn_contrast = torch.zeros(tissues.shape)
+    drawn_contrast = torch.zeros(tissues.shape, device=tissues.device)
     liver = torch.nonzero(tissue_mask(tissues, LIVER_TISSUES))
-    if len(liver) < 200:
+    if len(liver) < 200 or aim == "none":
         return DrawnLesions(drawn_contrast, ())
     count = 0 if rng.random() < 0.2 else int(min(12, rng.geometric(0.3)))
     kindred = _patient_contrast(rng)
-    drawn = []
-    for _ in range(count):
+    besides = Unusual.of(rng, unusual, look.modality)
+
+    def one(places: torch.Tensor) -> list[float]:
+        """Its diameter, or nothing where there is no room."""
         diameter = _diameter_mm(rng, look.smallest_lesion_mm)
-        centre = liver[int(rng.integers(len(liver)))].numpy() + rng.uniform(-0.5, 0.5, 3)
+        centre = voxel_of(places, rng) + rng.uniform(-0.5, 0.5, 3)
         strength = kindred * rng.uniform(0.7, 1.3) if rng.random() < 0.8 else _patient_contrast(rng)
         strength = contrast * float(np.sign(strength)) * max(abs(strength), look.faintest_lesion(diameter))
-        if _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, strength, rng):
-            drawn.append(diameter)
+        moved = besides.centre(tissues, places, diameter / 2 / spacing_mm)
+        centre = centre if moved is None else moved
+        is_drawn = _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, strength, rng, besides)
+        return [diameter] if is_drawn else []
+
+    drawn: list[float] = []
+    if aim == "middle":
+        middle, count = _middle(liver, tissues.shape), max(0, count - 1)
+        drawn += next((found for _ in range(_TRIES) if (found := one(middle))), [])
+    for _ in range(count):
+        drawn += one(liver)
     return DrawnLesions(drawn_contrast, tuple(drawn))
+
+
+def _middle(liver: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Those of the liver's voxels (n, 3) that lie in the middle half of a field, along every axis; all if none does."""
+    k, j, i = ((liver[:, axis] - (n - 1) / 2).abs() <= n / 4 for axis, n in enumerate(shape))
+    near = liver[k & j & i]
+    return near if len(near) else liver
 
 
 def _diameter_mm(rng: np.random.Generator, smallest_mm: float) -> float:
@@ -82,13 +113,15 @@ def _draw_lesion(
     diameter: float,
     strength: float,
     rng: np.random.Generator,
+    besides: Unusual,
 ) -> bool:
     """Draw one lesion (diameter in voxels) in its box; True if enough of it lies in the liver."""
     radius = max(diameter / 2, 0.9)
     lumps = rng.uniform(0.18, 0.35) if rng.random() < 0.15 else rng.uniform(0.0, 0.18)
-    ball = draw_ball(tuple(tissues.shape), centre, radius, lumps, rng)
+    ball = draw_ball(tuple(tissues.shape), centre, radius, lumps, rng, tissues.device)
     if ball is None:
         return False
+    ball = besides.outlined(ball, radius)
     box, level = ball.box, ball.level
     home = tissue_mask(tissues[box], LIVER_TISSUES)
     if rng.random() < 0.15:  # grows over the liver's edge into fat
@@ -97,21 +130,23 @@ def _draw_lesion(
     if float(inside.sum()) < _LEAST_SHARE * 4 / 3 * np.pi * radius**3:
         return False
     # The liver's ragged edge would cut splinters off, which count as lesions of their own.
-    inside = torch.as_tensor(cc3d.largest_k(inside.numpy(), k=1, connectivity=6).astype(bool))
-    values = _values(level, strength, radius, rng)
-    tissues[box][inside] = Tissue.LESION
-    contrast[box][inside] = values[inside]
+    inside = in_one_piece(inside)
+    values = besides.calcified(_values(level, strength, radius, rng), level, radius)
+    tissues[box].masked_fill_(inside, int(Tissue.LESION))
+    contrast[box].copy_(torch.where(inside, values, contrast[box]))
     return True
 
 
 def _values(level: torch.Tensor, strength: float, radius: float, rng: np.random.Generator) -> torch.Tensor:
     """Contrast over a lesion's box: even, with a rim or capsule, with a core, or fading into the liver."""
-    values = torch.full(level.shape, strength)
+    values = torch.full(level.shape, strength, device=level.device)
     style = rng.random()
     if style < 0.25 and radius > 3:  # rim or capsule
-        values[level > rng.uniform(0.7, 0.88)] = strength * rng.uniform(-1.0, 0.4)
+        rim = strength * rng.uniform(-1.0, 0.4)
+        values.masked_fill_(level > rng.uniform(0.7, 0.88), rim)
     elif style < 0.5 and radius > 3:  # necrotic or fibrotic core
-        values[level < rng.uniform(0.3, 0.7)] = strength * rng.uniform(1.2, 1.8)
+        core = strength * rng.uniform(1.2, 1.8)
+        values.masked_fill_(level < rng.uniform(0.3, 0.7), core)
     elif style < 0.6:  # fades into the liver
         values = values * (1.25 - level.clamp(0, 1)).clamp(0.4, 1)
     return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,15 @@ class AnatomyLibrary:
     validation: tuple[str, ...]
 
     def load(self, name: str) -> Anatomy:
-        """One body, memory-mapped (copy on write)."""
-        return Anatomy(np.load(self.folder / name, mmap_mode="c", allow_pickle=False), name)
+        """One body, memory-mapped; the last ones that were asked for are kept, with what they have on devices."""
+        path = self.folder / name
+        return _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=128)
+def _loaded(path: Path, written_ns: int) -> Anatomy:
+    """The body of a file; one that was written again is another."""
+    return Anatomy(np.load(path, mmap_mode="c", allow_pickle=False), path.name)
 
 
 def open_library(folder: Path) -> AnatomyLibrary:

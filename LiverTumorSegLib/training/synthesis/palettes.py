@@ -85,6 +85,40 @@ MR_SIGNAL: dict[Tissue, tuple[float, float, float, float]] = {
     Tissue.MASS: (0.40, 0.55, 0.50, 0.55),
 }
 
+# The same of diffusion-weighted images of low and of high b, and of T1 images twenty minutes after gadoxetic acid.
+UNUSUAL_MR_SIGNAL: dict[Tissue, tuple[float, float, float]] = {
+    Tissue.LIVER: (0.45, 0.30, 0.90),
+    Tissue.SPLEEN: (0.75, 0.85, 0.45),
+    Tissue.KIDNEY: (0.80, 0.70, 0.75),
+    Tissue.GALLBLADDER: (0.90, 0.25, 0.45),
+    Tissue.OESOPHAGUS: (0.50, 0.40, 0.45),
+    Tissue.STOMACH: (0.50, 0.40, 0.50),
+    Tissue.AORTA: (0.10, 0.05, 0.50),
+    Tissue.VENA_CAVA: (0.12, 0.05, 0.48),
+    Tissue.PORTAL_VEIN: (0.15, 0.06, 0.48),
+    Tissue.PANCREAS: (0.55, 0.40, 0.55),
+    Tissue.ADRENAL: (0.50, 0.45, 0.45),
+    Tissue.BOWEL_WALL: (0.50, 0.40, 0.50),
+    Tissue.BOWEL_CONTENT: (0.60, 0.25, 0.35),
+    Tissue.VISCERAL_FAT: (0.10, 0.06, 0.20),
+    Tissue.SUBCUTANEOUS_FAT: (0.12, 0.08, 0.22),
+    Tissue.SKIN: (0.25, 0.15, 0.35),
+    Tissue.MUSCLE: (0.30, 0.15, 0.38),
+    Tissue.CORTICAL_BONE: (0.03, 0.03, 0.08),
+    Tissue.MARROW: (0.25, 0.20, 0.35),
+    Tissue.LUNG: (0.03, 0.03, 0.06),
+    Tissue.HEART: (0.15, 0.10, 0.45),
+    Tissue.HEPATIC_VESSEL: (0.12, 0.06, 0.50),
+    Tissue.STOMACH_CONTENT: (0.80, 0.20, 0.25),
+    Tissue.URINE: (1.00, 0.20, 0.60),
+    Tissue.SPINAL_CANAL: (0.90, 0.55, 0.30),
+    Tissue.DISC: (0.40, 0.20, 0.35),
+    Tissue.LUNG_VESSEL: (0.10, 0.05, 0.35),
+    Tissue.ARTERY: (0.10, 0.05, 0.48),
+    Tissue.CYST: (1.00, 0.25, 0.20),
+    Tissue.MASS: (0.70, 0.75, 0.45),
+}
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -151,6 +185,20 @@ def mr_palette(rng: np.random.Generator) -> Palette:
     texture[[Tissue.AIR, Tissue.GAS, Tissue.TABLE]] = 0
     scale = float(np.exp(rng.uniform(np.log(100), np.log(2000))))
     return _palette(mean * scale, texture * scale, lesion_unit=0.45 * scale, span=scale)
+
+
+def unusual_mr_palette(rng: np.random.Generator) -> tuple[Palette, bool]:
+    """Signal of a sequence of `UNUSUAL_MR_SIGNAL` with jitter, and whether it is a coarse one, as diffusion's are."""
+    column = int(rng.integers(3))
+    mean = np.zeros(len(Tissue))
+    for tissue, values in UNUSUAL_MR_SIGNAL.items():
+        mean[tissue] = values[column]
+    mean = np.clip(mean * np.exp(rng.normal(0, 0.15, len(Tissue))), 0, 1.3)
+    mean[Tissue.LESION] = mean[Tissue.LIVER]
+    texture = np.abs(rng.normal(0, 0.03, len(Tissue)))
+    texture[[Tissue.AIR, Tissue.GAS, Tissue.TABLE]] = 0
+    scale = float(np.exp(rng.uniform(np.log(100), np.log(2000))))
+    return _palette(mean * scale, texture * scale, lesion_unit=0.45 * scale, span=scale), column < 2
 
 
 def _palette(mean: np.ndarray, texture: np.ndarray, lesion_unit: float, span: float) -> Palette:

@@ -64,7 +64,7 @@ def pattern_values(pattern: Pattern, level: torch.Tensor, column: float, strengt
     body, rim, core = (
         float(np.interp(column, range(4), each)) * strength for each in (pattern.body, pattern.rim, pattern.core)
     )
-    values = torch.full(level.shape, body)
+    values = torch.full(level.shape, body, device=level.device)
     values[level > pattern.rim_from] = rim
     values[level < pattern.core_to] = core
     return values

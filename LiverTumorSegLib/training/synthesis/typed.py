@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cc3d
 import numpy as np
 import torch
 
@@ -19,7 +18,7 @@ from .generator import Field, sampled_tissues
 from .mimics import draw_mimics
 from .phases import CYST, CYST_FREQUENCY, PATTERNS, PHASES, pattern_values, phase_palettes
 from .settings import TRAINING, Settings
-from .shapes import draw_ball, tissue_mask
+from .shapes import draw_ball, in_one_piece, tissue_mask, voxel_of
 
 ORGANS = {
     "liver": (Tissue.LIVER, Tissue.LESION),
@@ -80,9 +79,9 @@ def typed_study(
     tissues = sampled_tissues(anatomy, field, rng, settings.bend)
     columns = [float(np.clip(PHASES[name] + rng.normal(0, 0.1), 0, 3)) for name in phases]
     look = draw_look(rng, "CT", settings)
-    mimics = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics)
-    kinds = torch.zeros(tissues.shape, dtype=torch.uint8)
-    differences = torch.zeros(len(phases), *tissues.shape)
+    mimics = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics, settings.unusual)
+    kinds = torch.zeros(tissues.shape, dtype=torch.uint8, device=tissues.device)
+    differences = torch.zeros(len(phases), *tissues.shape, device=tissues.device)
     types = _draw_lesions(tissues, kinds, differences, columns, names, field.spacing_mm, rng, settings)
     volumes = _painted(tissues, differences, mimics, columns, look, field, rng)
     labels = _labels(tissues, kinds, names)
@@ -118,15 +117,17 @@ def _draw_lesions(
     for _ in range(int(min(8, rng.geometric(0.35)))):
         name = kindred if rng.random() < _KINDRED else str(rng.choice([*frequency], p=shares))
         diameter = float(np.exp(rng.uniform(np.log(9), np.log(45 if name != CYST else 25))))
-        centre = liver[int(rng.integers(len(liver)))].numpy() + rng.uniform(-0.5, 0.5, 3)
-        ball = draw_ball(tuple(tissues.shape), centre, diameter / 2 / spacing_mm, rng.uniform(0, 0.2), rng)
+        centre = voxel_of(liver, rng) + rng.uniform(-0.5, 0.5, 3)
+        ball = draw_ball(
+            tuple(tissues.shape), centre, diameter / 2 / spacing_mm, rng.uniform(0, 0.2), rng, tissues.device
+        )
         if ball is None:
             continue
         free = tissue_mask(tissues[ball.box], LIVER_TISSUES) & (kinds[ball.box] == 0)
         inside = (ball.level < 1) & free
         if float(inside.sum()) < _LEAST_SHARE * 4 / 3 * np.pi * (diameter / 2 / spacing_mm) ** 3:
             continue
-        inside = torch.as_tensor(cc3d.largest_k(inside.numpy(), k=1, connectivity=6).astype(bool))
+        inside = in_one_piece(inside)
         tissues[ball.box][inside] = Tissue.CYST if name == CYST else Tissue.LESION
         kinds[ball.box][inside] = names.index(name)
         if name != CYST:
@@ -160,7 +161,7 @@ def _painted(
 
 
 def _labels(tissues: torch.Tensor, kinds: torch.Tensor, names: Sequence[str]) -> np.ndarray:
-    labels = torch.zeros(tissues.shape, dtype=torch.uint8)
+    labels = torch.zeros(tissues.shape, dtype=torch.uint8, device=tissues.device)
     for value, name in enumerate(names):
         if name in ORGANS:
             labels[tissue_mask(tissues, ORGANS[name])] = value
