@@ -14,7 +14,10 @@ from .recipe import Intensity
 LIVER_CLIP = 2.0
 """Where "liver" scaling ends, in its own units."""
 
-_TYPICAL_LIVER_HU = 90.0
+TYPICAL_LIVER_HU = 90.0
+
+LEAST_LIVER_VOXELS = 30
+"""Of fewer no level is told."""
 
 
 def scale_intensity(
@@ -51,6 +54,19 @@ def _scaled(volume: np.ndarray, intensity: Intensity, modality: str, liver_level
     return volume * 2 - 1 if intensity.scale == "symmetric" else volume
 
 
+def confined(channels: np.ndarray, organ: np.ndarray) -> np.ndarray:
+    """What a stage sees that is `in_organ`: grey values everywhere, those in the organ alone, and the organ itself.
+
+    Args:
+        channels: (channels, k, j, i) after scaling.
+        organ: (k, j, i) mask.
+
+    Returns:
+        float32 (2 channels + 1, k, j, i); the last channel is 1 in the organ and 0 beyond it.
+    """
+    return np.concatenate([channels, np.where(organ, channels, 0), organ[None]]).astype(np.float32, copy=False)
+
+
 def with_context(channels: np.ndarray, slices: int) -> np.ndarray:
     """Neighbouring slices as channels, for networks that look at single slices (S0's 2.5D).
 
@@ -73,12 +89,12 @@ def with_context(channels: np.ndarray, slices: int) -> np.ndarray:
 def liver_level(volume: np.ndarray, liver: np.ndarray) -> float | None:
     """The median grey value of a liver; None where there are too few voxels to say."""
     values = volume[liver]
-    return float(np.median(values)) if values.size >= 30 else None
+    return float(np.median(values)) if values.size >= LEAST_LIVER_VOXELS else None
 
 
 def _typical_level(volume: np.ndarray, modality: str) -> float:
     if modality == "CT":
-        return _TYPICAL_LIVER_HU
+        return TYPICAL_LIVER_HU
     body = volume[volume > 0.05 * np.percentile(volume, 99.5)]
     return float(np.median(body)) if body.size else float(volume.max())
 

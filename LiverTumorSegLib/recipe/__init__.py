@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ..errors import RecipeError
-from .grids import Axis, Crop, Grid, Triple
+from .grids import LARGEST_GRID, Axis, Crop, Grid, Triple
 from .reading import build
 from .rules import Postprocessing
-from .stages import BACKGROUND, FINDING_CHANNELS, Intensity, Phase, Stage
+from .stages import BACKGROUND, FINDING_CHANNELS, TEMPERATURES, Intensity, Phase, Stage
 from .systems import BodyCrop, CoarseToFine, Slices, Typing
 from .training import Sampling, Training
 
 __all__ = [
-    "BACKGROUND", "FINDING_CHANNELS", "Axis", "BodyCrop", "CoarseToFine", "Crop", "Grid", "Intensity", "Phase",
-    "Postprocessing", "Recipe", "Sampling", "Slices", "Stage", "Training", "Triple", "Typing", "load_recipe",
-    "recipe_to_json",
+    "BACKGROUND", "FINDING_CHANNELS", "LARGEST_GRID", "TEMPERATURES", "Axis", "BodyCrop", "CoarseToFine", "Crop",
+    "Grid", "Intensity", "Phase", "Postprocessing", "Recipe", "Sampling", "Slices", "Stage", "Training", "Triple",
+    "Typing", "load_recipe", "recipe_to_json",
 ]  # fmt: skip
 
 LIVER, TUMOUR = "liver", "tumour"
@@ -112,6 +112,9 @@ class Recipe:
     def _check_order(self) -> None:
         """Nothing may look at, or scale by, what no stage before it found."""
         for number, stage in enumerate(self.stages):
+            if stage.in_organ and self.system != "cascade":
+                wanted = f"false in a system {self.system!r}, which has no place for it"
+                raise RecipeError(f"recipe.stages[{number}].in_organ: wanted {wanted}, got true")
             if any(LIVER in before.classes for before in self.stages[:number]):
                 continue
             where = f"recipe.stages[{number}]"
@@ -126,10 +129,14 @@ class Recipe:
         if len(set(names)) < len(names):
             raise RecipeError(f"recipe.phases: wanted names that differ, got {', '.join(names)}")
         for number, stage in enumerate(self.stages):
-            wanted, got = (1 + len(names)) * stage.context_slices, stage.arguments.get("in_channels", 1)
+            wanted = (1 + len(names)) * stage.context_slices
+            if stage.in_organ:
+                wanted = 2 * wanted + 1
+            got = stage.arguments.get("in_channels", 1)
             if got != wanted:
                 each = "one for the scan and one for each phase"
                 times = f", times {stage.context_slices} slices" if stage.context_slices > 1 else ""
+                times += ", twice, and one for the organ" if stage.in_organ else ""
                 where = f"recipe.stages[{number}].arguments.in_channels"
                 raise RecipeError(f"{where}: wanted {wanted}, {each}{times}, got {got!r}")
 

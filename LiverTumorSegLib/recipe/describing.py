@@ -29,7 +29,11 @@ def describe_stage(stage: Stage, crop: Crop) -> str:
     if stage.task != "segment":
         network += f" to {stage.task}"
     region = f"liver {_margin(crop)}" if stage.region == "liver" else stage.region
+    if stage.in_organ:
+        region += " with the organ"
     classes = f"{', '.join(stage.classes)} by {stage.activation}"
+    if stage.temperature != 1:
+        classes += f" at temperature {stage.temperature:g}"
     return f"{stage.name}: {network}; {describe_grid(stage.grid)}; {region}; {classes}"
 
 

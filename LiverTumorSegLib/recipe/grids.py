@@ -14,6 +14,8 @@ Triple = tuple[int, int, int]
 LARGEST = 4096
 """Voxels along an axis: more than any scanner gives, and few enough for what is computed from them."""
 LARGEST_MULTIPLE = 512
+LARGEST_GRID = 1 << 30
+"""Voxels of a grid: twice those of a whole body in 512 x 512 x 2000; in float32 they take 4 GiB a channel."""
 
 
 @dataclass(frozen=True)

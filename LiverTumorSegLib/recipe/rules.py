@@ -23,7 +23,9 @@ class Postprocessing:
             (S1, section 3.2.1: 2, which deletes lesions under 33 voxels); 0 for none.
         min_lesion_ml: drop tumour components smaller than this.
         min_lesion_probability: drop tumour components whose mean probability is lower; a sensitivity
-            factor f lowers the odds of this threshold by f.
+            factor f lowers the odds of this threshold by f. It is about probabilities as `Stage.temperature`
+            leaves them: one that was chosen on others drops other lesions when a temperature is set, more of them
+            above 1. `livertumorseg bundle calibrate` therefore sets it anew, to keep as many of its scans' lesions.
     """
 
     keep_liver_above: float = 0.1

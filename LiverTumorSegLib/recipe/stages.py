@@ -13,6 +13,9 @@ BACKGROUND = "background"
 FINDING_CHANNELS = 7
 """What a detector network gives for each voxel after its classes: a logit, and six distances to the sides of a box."""
 
+TEMPERATURES = (0.1, 10.0)
+"""The lowest and the highest `Stage.temperature`."""
+
 
 @dataclass(frozen=True)
 class Intensity:
@@ -78,6 +81,15 @@ class Stage:
         region: what it looks at, in training and in inference: the whole scan, the liver's box, or one lesion's.
         context_slices: an odd number; so many neighbouring slices along k are input channels (S0's 2.5D: 5).
         task: whether it labels voxels, or finds lesions besides.
+        in_organ: whether it is shown the organ that the stage before found, the liver with its lesions, too: after its
+            other channels come the same with 0 beyond the organ, and one that is 1 in it. For lesions that are looked
+            for in the liver, with `intensity.scale` "liver", where 0 is what the liver looks like.
+        temperature: what the network's logits are divided by in inference (Guo et al., 2017), so that its probabilities
+            are as often right as they say; above 1 they become less sure. The voxels' vote stays as it is where the
+            classes of one stage decide it. All that is read from probabilities means these calibrated ones: a
+            lesion's mean probability, `Postprocessing.min_lesion_probability`, and the odds that a sensitivity
+            factor multiplies, so that factor f does what f ** temperature did before. Fitted to weights by
+            `livertumorseg bundle calibrate`; nothing in training.
     """
 
     name: str
@@ -92,6 +104,8 @@ class Stage:
     region: Literal["whole", "liver", "lesion"] = "whole"
     context_slices: int = 1
     task: Literal["segment", "detect"] = "segment"
+    in_organ: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -106,7 +120,21 @@ class Stage:
             raise RecipeError(f"stage.window: wanted at most {LARGEST} voxels a side, got {self.window}")
         if self.context_slices > 99:
             raise RecipeError(f"stage.context_slices: wanted at most 99, got {self.context_slices}")
+        if self.in_organ and (self.region != "liver" or self.context_slices > 1 or self.task != "segment"):
+            got = f"region {self.region!r}, {self.context_slices} slices, task {self.task!r}"
+            raise RecipeError(
+                f"stage.in_organ: wanted it to label voxels of the liver's box without context, got {got}"
+            )
+        self._check_temperature()
         self._check_classes()
+
+    def _check_temperature(self) -> None:
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise RecipeError(f"stage.temperature: wanted {low:g} to {high:g}, got {self.temperature}")
+        if self.task == "detect" and self.temperature != 1:
+            got = self.temperature
+            raise RecipeError(f"stage.temperature: wanted 1 for a detector, which also gives distances, got {got}")
 
     def _check_classes(self) -> None:
         got = ", ".join(self.classes) or "none"

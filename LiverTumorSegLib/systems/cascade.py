@@ -1,22 +1,33 @@
-"""S1's cascade (section 3.2.2): a network for the whole field, then one for the liver's box that it found."""
+"""S1's cascade (section 3.2.2): a network for the whole field, then one for the liver's box that it found.
+
+A last network may follow that S1 does not have: it is shown the organ that was found, and says what of it is tumour.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import RecipeError, warn
-from ..geometry import Box, whole_box
+from ..geometry import Box, GridGeometry, whole_box
 from ..postprocessing import Evidence, large_components
-from ..recipe import Recipe
+from ..recipe import Recipe, Stage
 from . import Outcome
-from .evidence import softmax_evidence
+from .evidence import nested_evidence, softmax_evidence
+from .maps import NEVER, filled, on_grid
 from .stages import Networks, StageOutput, Study
+
+_SURELY = 2.0  # the logit of what the organ encloses, whatever it looks like
 
 
 def run(study: Study, networks: Networks) -> Outcome:
     """Stage after stage, each on the box of the liver that the one before found; the last one has the last word."""
     output, evidence = _look(study, networks, 0, whole_box(study.scan))
     for number in range(1, len(networks.recipe.stages)):
-        box = _liver_box(study, networks, output, evidence)
-        output, evidence = _look(study, networks, number, box)
+        found = _organ(evidence, networks.recipe.postprocessing.keep_liver_above)
+        if networks.stage(number).in_organ:
+            evidence = _look_inside(study, networks, number, output, evidence, found)
+        else:
+            output, evidence = _look(study, networks, number, _liver_box(study, networks, output, evidence, found))
     return Outcome(evidence)
 
 
@@ -24,13 +35,25 @@ def check(recipe: Recipe) -> None:
     """Say what is wrong with a recipe that no rule of its own refuses.
 
     Raises:
-        RecipeError: a stage that does not tell background, liver and tumour from each other.
+        RecipeError: a stage that does not tell background, liver and tumour from each other, but for a last one that
+            says yes or no to tumour in the organ.
     """
     for number, stage in enumerate(recipe.stages):
+        if stage.in_organ:
+            _check_inside(recipe, number, stage)
+            continue
         missing = {"background", "liver", "tumour"} - set(stage.classes)
         if missing or stage.activation != "softmax":
             got = f"{stage.activation} of {', '.join(stage.classes)}"
             raise RecipeError(f"recipe.stages[{number}]: wanted softmax of background, liver, tumour, got {got}")
+
+
+def _check_inside(recipe: Recipe, number: int, stage: Stage) -> None:
+    if number + 1 < len(recipe.stages):
+        raise RecipeError(f"recipe.stages[{number}].in_organ: wanted it for the last stage alone, got more after it")
+    if (stage.activation, stage.classes) != ("sigmoid", ("tumour",)):
+        got = f"{stage.activation} of {', '.join(stage.classes)}"
+        raise RecipeError(f"recipe.stages[{number}]: wanted sigmoid of tumour in the organ, got {got}")
 
 
 def _look(study: Study, networks: Networks, number: int, box: Box) -> tuple[StageOutput, Evidence]:
@@ -39,13 +62,36 @@ def _look(study: Study, networks: Networks, number: int, box: Box) -> tuple[Stag
     return output, softmax_evidence(output.logits, classes, output.geometry, rules)
 
 
-def _liver_box(study: Study, networks: Networks, output: StageOutput, evidence: Evidence) -> Box:
-    """The box around the large parts of what a stage found, whose grey values are then known."""
-    recipe = networks.recipe
+def _organ(evidence: Evidence, share: float) -> np.ndarray:
+    """The large parts of liver and tumours together, (k, j, i); empty where nothing was found."""
     organ = (evidence.liver > 0) | (evidence.tumour > 0)
+    return large_components(organ, share) if organ.any() else organ
+
+
+def _liver_box(study: Study, networks: Networks, output: StageOutput, evidence: Evidence, organ: np.ndarray) -> Box:
+    """The box around what a stage found, whose grey values are then known."""
     if not organ.any():
         warn("the first stage found no liver; the second one searched the whole scan")
         return whole_box(study.scan)
-    kept = large_components(organ, recipe.postprocessing.keep_liver_above)
-    study.learn_liver_levels(output.volumes, kept & (evidence.liver > evidence.tumour.clip(0)))
-    return study.box_around(kept, evidence.geometry, recipe.crop)
+    study.learn_liver_levels(output.volumes, organ & (evidence.liver > evidence.tumour.clip(0)))
+    return study.box_around(organ, evidence.geometry, networks.recipe.crop)
+
+
+def _look_inside(
+    study: Study, networks: Networks, number: int, output: StageOutput, evidence: Evidence, organ: np.ndarray
+) -> Evidence:
+    """Which part of the organ is tumour, as a network says that is shown the organ; without an organ nothing is."""
+    if not organ.any():
+        return evidence
+    solid = filled(organ)
+    liver = np.logaddexp(evidence.liver.astype(np.float32), evidence.tumour.astype(np.float32))
+    liver = np.where(solid & ~organ, np.maximum(liver, _SURELY), np.where(solid | (liver <= 0), liver, NEVER))
+
+    def organ_on(geometry: GridGeometry) -> np.ndarray:
+        return on_grid(liver, evidence.geometry, geometry) > 0
+
+    box = _liver_box(study, networks, output, evidence, organ)
+    found = networks.run(study, number, box, organ_on=organ_on)
+    here = on_grid(liver, evidence.geometry, found.geometry)
+    tumour = np.where(here > 0, found.logits[0], NEVER)
+    return nested_evidence(here, tumour, found.geometry, networks.recipe.postprocessing, reach_mm=0)

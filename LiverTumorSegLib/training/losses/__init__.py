@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from .activations import Activation, Loss
 from .compound import dice_bce, dice_ce, dice_focal, dice_focal_all, dice_focal_rare, focal_tversky, tversky_bce
-from .lesions import blob_dice, dice_focal_lesions
+from .lesions import blob_dice, dice_ce_lesions, dice_focal_lesions
 from .overlap import dice, tversky
 from .voxelwise import bce
 
@@ -27,6 +27,7 @@ LOSSES: dict[str, Callable[[Activation], Loss]] = {
     "dice": dice,
     "dice_bce": dice_bce,
     "dice_ce": dice_ce,
+    "dice_ce_lesions": dice_ce_lesions,
     "dice_focal": dice_focal,
     "dice_focal_all": dice_focal_all,
     "dice_focal_lesions": dice_focal_lesions,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .activations import Activation, Loss, full_precision, probabilities
-from .compound import dice_focal_rare
+from .compound import dice_ce, dice_focal_rare
 from .overlap import dice
 
 _BLOB_WEIGHTS = (2.0, 1.0)  # of the whole and of the lesions, as in the paper
@@ -41,6 +41,17 @@ def dice_focal_lesions(activation: Activation) -> Loss:
     around, so that what is called tumour elsewhere is left to the other terms.
     """
     whole = dice_focal_rare(activation)
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        own = lesion_dice_loss(probabilities(logits, activation)[:, -1], target[:, -1])
+        return whole(logits, target) + 0.5 * own
+
+    return full_precision(loss)
+
+
+def dice_ce_lesions(activation: Activation) -> Loss:
+    """`dice_ce` and half the mean of every lesion's own Dice loss, as in `dice_focal_lesions`."""
+    whole = dice_ce(activation)
 
     def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         own = lesion_dice_loss(probabilities(logits, activation)[:, -1], target[:, -1])
