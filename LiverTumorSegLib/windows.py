@@ -6,6 +6,7 @@ so that every part has the same shape wherever it comes from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,21 @@ def shifted_inside(window: Window, shape: Sequence[int]) -> Window:
     bounds = zip(window.start, window.size, shape, strict=True)
     start = (min(max(a, 0), n - length) if length <= n else (n - length) // 2 for a, length, n in bounds)
     return Window(tuple(start), window.size)
+
+
+def sliding_starts(length: int, side: int, overlap: float) -> list[int]:
+    """First voxels of windows that slide along an axis: they cover it, evenly spread, the last one ends where it ends.
+
+    Args:
+        length: of the axis, in voxels.
+        side: of a window; where the axis is not longer, there is one window, which begins at 0.
+        overlap: share of a window that neighbours have in common at least, 0 up to 1.
+    """
+    if side >= length:
+        return [0]
+    step = max(1, int(side * (1 - overlap)))
+    gaps = math.ceil((length - side) / step)
+    return [round(n * (length - side) / gaps) for n in range(gaps + 1)]
 
 
 def cut(array: np.ndarray, window: Window, fill: float = 0) -> np.ndarray:

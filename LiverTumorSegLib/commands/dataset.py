@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from ..console import Console
-from .options import LAYOUTS, whole_number
+from .options import LAYOUTS, above_0, whole_number
 
 
 def add_dataset(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def add_dataset(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) 
     check.add_argument("--recipe", type=Path, help="also propose patch, batch and learning rate for its stages")
     check.add_argument(
         "--memory",
-        type=_above_0,
+        type=above_0,
         default=1.0,
         metavar="TIMES",
         help="this machine's memory in those that the recipe's own patch and batch fit (default: 1)",
@@ -33,16 +32,6 @@ def add_dataset(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) 
     for action in (check, nnunet):
         action.add_argument("folder", type=Path, metavar="DIR")
         action.add_argument("--layout", choices=LAYOUTS, default="nifti")
-
-
-def _above_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
-    return value
 
 
 def check_dataset(options: argparse.Namespace, console: Console) -> int:

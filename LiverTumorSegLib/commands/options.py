@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 LAYOUTS = ("nifti", "lits", "msd", "nnunet", "ircad", "chaos", "synthetic")  # a test compares with datasets.layouts
 
@@ -14,6 +15,17 @@ def whole_number(text: str) -> int:
     if len(text) > 12:
         raise argparse.ArgumentTypeError(f"wanted a whole number of at most 12 digits, got {len(text)}")
     return int(text)
+
+
+def above_0(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
+    return value
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

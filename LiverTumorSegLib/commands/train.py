@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..console import Console, QuietConsole
 from ..errors import LiverTumorSegError, OutputError, RecipeError, TrainingError, heard_warnings, recorded_warnings
 from .cohort import add_ray, cluster_of
-from .options import LAYOUTS, whole_number
+from .options import LAYOUTS, above_0, whole_number
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -35,6 +35,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that make patches")
+    parser.add_argument(
+        "--validation-patches", type=_at_least_1, metavar="N", help="how many judge each epoch (default: 24)"
+    )
     measured = parser.add_argument_group("measured cases")
     measured.add_argument("--data", type=Path, metavar="DIR", help="a data set with scans and labels")
     measured.add_argument("--layout", choices=LAYOUTS, default="nifti", help="of the data set (default: nifti)")
@@ -43,11 +46,21 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_ray(measured)
     measured.add_argument("--splits", type=Path, metavar="FILE", help="what dataset check --folds wrote")
     measured.add_argument("--cache", type=Path, metavar="DIR", help="of prepared cases (default: RUN_DIR/cache)")
+    measured.add_argument("--cache-limit", type=above_0, metavar="GB", help="what it may take (default: 100)")
+    measured.add_argument(
+        "--adapt", action="store_true", help="first fit patch, batch and learning rate to the fold's training cases"
+    )
+    measured.add_argument(
+        "--memory",
+        type=above_0,
+        metavar="TIMES",
+        help="with --adapt: this machine's memory in those that the recipe's own patch and batch fit (default: 1)",
+    )
     drawn = parser.add_argument_group("synthetic scans, without --data")
     drawn.add_argument("--labelmaps", type=Path, metavar="DIR", help="anatomy from label maps instead of formulas")
     drawn.add_argument(
         "--bodies",
-        type=_bodies,
+        type=_at_least_1,
         default=3,
         metavar="N",
         help="bodies drawn around every label map, or 10 N from formulas",
@@ -62,7 +75,7 @@ def _workers(text: str) -> int:
     return count
 
 
-def _bodies(text: str) -> int:
+def _at_least_1(text: str) -> int:
     if (count := whole_number(text)) == 0:
         raise argparse.ArgumentTypeError("wanted at least 1, got 0")
     return count
@@ -85,6 +98,8 @@ def train_recipe(options: argparse.Namespace, console: Console) -> int:
     initial = Bundle.load(options.init).path / "weights" if options.init else None
     job = Job(recipe, options.output, _chosen_stages(recipe, options.stage), _patients(options), initial)
     job = dataclasses.replace(job, seed=options.seed, device=options.device, workers=options.workers)
+    if options.validation_patches is not None:
+        job = dataclasses.replace(job, validation_patches=options.validation_patches)
 
     def finished(name: str, line: Epoch) -> None:
         console.result("epoch", {"stage": name, **line.columns()}, f"{name}: {_epoch_text(line)}")
@@ -94,12 +109,15 @@ def train_recipe(options: argparse.Namespace, console: Console) -> int:
         with heard_warnings(console.note), recorded_warnings(), alone, _interruptible(console.progress) as progress:
             if options.all_folds:
                 return _train_all_folds(job, console, progress, is_follower(), cluster_of(options))
-            outcome = train_fold(job, finished, progress)
+            outcome = train_fold(job, finished, progress, console.note)
     except KeyboardInterrupt:
         console.note(f"interrupted; the same command goes on after the last epoch that is in {options.output}")
         return 130
     if outcome.bundle is not None:
         _show_bundle(outcome.bundle, console)
+    elif not is_follower():
+        missing = ", ".join(outcome.missing)
+        console.note(f"no bundle yet: it wants the weights of all stages, there are none of {missing}")
     return 0
 
 
@@ -164,7 +182,7 @@ def _patients(options: argparse.Namespace) -> Data | Drawn:
     from ..training.jobs import Data, Drawn
 
     if options.data is None:
-        for name in ("fold", "splits", "cache", "all_folds", "ray"):
+        for name in ("fold", "splits", "cache", "cache_limit", "adapt", "memory", "all_folds", "ray"):
             given = getattr(options, name)
             if given is not None and given is not False:  # fold 0 is one, too
                 raise TrainingError(f"--{name.replace('_', '-')}: wanted it with --data, got no --data")
@@ -176,8 +194,13 @@ def _patients(options: argparse.Namespace) -> Data | Drawn:
         raise TrainingError(f"train: wanted either --fold or --all-folds with --data, got {got}")
     if options.ray is not None and not options.all_folds:
         raise TrainingError("--ray: wanted it with --all-folds, got one fold")
+    if options.memory is not None and not options.adapt:
+        raise TrainingError("--memory: wanted it with --adapt, got no --adapt")
     cache = options.cache or options.output / "cache"
-    return Data(options.data, options.layout, options.fold or 0, options.splits, cache)
+    data = Data(options.data, options.layout, options.fold or 0, options.splits, cache)
+    if options.cache_limit is not None:
+        data = dataclasses.replace(data, cache_limit_gb=options.cache_limit)
+    return dataclasses.replace(data, adapt_to=options.memory or 1.0) if options.adapt else data
 
 
 def _train_all_folds(job: Job, console: Console, progress: Progress, follows: bool, cluster: Cluster | None) -> int:
@@ -198,6 +221,8 @@ def _train_all_folds(job: Job, console: Console, progress: Progress, follows: bo
                 console.note(f"fold {fold} is left out: {error}")
             else:
                 outcomes[fold] = outcome
+                for line in outcome.adapted if cluster is not None else ():
+                    console.note(f"fold {fold}, {line}")
             console.progress("folds", len(outcomes) / len(jobs))
     if outcomes and not follows:
         _write_folds(job.folder / "folds.csv", {fold: outcomes[fold] for fold in sorted(outcomes)})
@@ -219,8 +244,11 @@ def _one_by_one(
             content = {"fold": fold, "stage": name, **line.columns()}
             console.result("epoch", content, f"fold {fold}, {name}: {_epoch_text(line)}")
 
+        def adapted(line: str, fold: int = fold) -> None:
+            console.note(f"fold {fold}, {line}")
+
         try:
-            yield fold, train_fold(job, finished, progress), ""
+            yield fold, train_fold(job, finished, progress, adapted), ""
         # RuntimeError is all that torch raises: too little memory of a GPU, for example.
         except (LiverTumorSegError, OSError, MemoryError, RuntimeError) as error:
             if is_in_team():  # the other processes are still at this fold

@@ -8,6 +8,7 @@ several processes may fill one cache at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import OutputError, warn
 
 DEFAULT_LIMIT_GB = 100.0
 
@@ -31,6 +32,7 @@ _FACTS = "facts.json"
 _ASIDE = ".aside-"
 _DEAD_AFTER_S = 3600.0  # an entry takes seconds to write; what was begun longer ago belongs to a killed process
 _STAMP_AGAIN_S = 60.0  # how exact "least recently used" is
+_AGAIN = "what does not fit is prepared again whenever it is shown, which takes long; see --cache and --cache-limit"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Cache:
         """
         self.folder = folder
         self.limit_bytes = int(limit_gb * 1e9)
+        self._used: set[str] = set()
+        self._warned = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (folder / _TAG).exists():
@@ -92,7 +96,8 @@ class Cache:
     def get(self, key: str, make: Callable[[], Entry]) -> Entry:
         """The entry of a key; made and kept first where there is none, or a damaged one.
 
-        Where the disk is full or the limit too small for one entry, it is given back without being kept.
+        Where the disk is full or the limit too small for one entry, it is given back without being kept. Once there is
+        a warning of that, or of a limit at which entries go that are still in use.
 
         Raises:
             ValueError: the key is no SHA-256.
@@ -100,6 +105,7 @@ class Cache:
         if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
             raise ValueError(f"key: wanted a SHA-256 in hexadecimal digits, got {key!r}")
         found = self._read(key)
+        self._used.add(key)
         if found is not None:
             return found
         made = make()
@@ -142,7 +148,9 @@ class Cache:
                 _settle(text)
             os.rename(aside, self.folder / key)
             return True
-        except OSError:  # a full disk, or another process's entry is there already
+        except OSError as error:  # a full disk, or another process's entry is there already
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                self._warn(f"wanted to keep prepared cases there, got: {error.strerror}")
             return (self.folder / key / _FACTS).exists()
         finally:
             if aside is not None:
@@ -150,16 +158,25 @@ class Cache:
 
     def _room_for(self, needed: int) -> bool:
         """Take away the entries used longest ago until there is room; False where there never will be."""
+        limit = f"{self.limit_bytes / 1e9:.3g} GB"
         if needed > self.limit_bytes:
+            self._warn(f"wanted room for a case of {needed / 1e9:.3g} GB, got a limit of {limit}")
             return False
         entries = sorted(self._entries())
         total = sum(size for _, size, _ in entries)
         for _, size, home in entries:
             if total + needed <= self.limit_bytes:
                 break
+            if home.name in self._used:
+                self._warn(f"wanted room for all cases that are in use, got a limit of {limit}")
             self._remove(home)
             total -= size
         return True
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warn(f"cache {self.folder}: {text}; {_AGAIN}")
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(Last use, bytes, folder) of each entry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 from .. import __version__
 from ..bundle import Bundle, seal_bundle
+from ..errors import warn
 from ..networks import build_network
+from ..networks.constants import share_constants
 from ..networks.export import export_openvino
 from ..networks.weights import load_weights, save_weights
 from ..recipe import Recipe, recipe_to_json
@@ -36,13 +39,14 @@ def export_bundle(
     """Write a bundle: float16 weights, the same weights for OpenVINO, metadata, a card to be completed, checksums.
 
     Args:
-        recipe: what was trained.
+        recipe: what was trained; a temperature in it was fitted to other weights and is not taken over.
         weights: the best weights' file of each stage.
         folder: the new bundle; an existing model card there is kept.
         data_source, data_licences: what it was trained on and under which terms.
         version: of the bundle.
         data_type: "synthetic" or "measured".
     """
+    recipe = _without_temperature(recipe)
     for part in ("weights", "openvino"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for stage, path in zip(recipe.stages, weights, strict=True):
@@ -52,7 +56,9 @@ def export_bundle(
         save_weights(network, stored)
         # Both engines shall start from the same rounded numbers.
         load_weights(network, stored)
-        export_openvino(network, folder / "openvino" / f"{stage.name}.xml", stage.arguments.get("in_channels", 1))
+        layers = folder / "openvino" / f"{stage.name}.xml"
+        export_openvino(network, layers, stage.arguments.get("in_channels", 1))
+        share_constants(layers)
     (folder / "recipe.json").write_text(recipe_to_json(recipe), encoding="utf-8")
     about = json.dumps(bundle_metadata(recipe, data_source, data_licences, version, data_type), indent=2)
     (folder / "metadata.json").write_text(about + "\n", encoding="utf-8")
@@ -64,6 +70,18 @@ def export_bundle(
         card.write_text(text, encoding="utf-8")
     seal_bundle(folder)
     return Bundle.load(folder)
+
+
+def _without_temperature(recipe: Recipe) -> Recipe:
+    for stage in recipe.stages:
+        if stage.temperature != 1:
+            old = f"{stage.temperature:g}"
+            warn(
+                f"stage {stage.name}: temperature {old} was fitted to other weights; `bundle calibrate` fits a new one"
+            )
+    return dataclasses.replace(
+        recipe, stages=tuple(dataclasses.replace(each, temperature=1.0) for each in recipe.stages)
+    )
 
 
 def bundle_metadata(

@@ -50,7 +50,8 @@ def propose(recipe: Recipe, stage: int, found: Fingerprint, memory: float = 1.0)
     - batch: b = floor(V / prod(p)), at least 1, and at most 5 % of all cases' voxels: prod(n) * cases * 0.05 / prod(p);
     - rate: r0 * (b / b0) for SGD (Goyal et al., 2017), r0 * sqrt(b / b0) for Adam and AdamW (Malladi et al., 2022).
 
-    The region of a lesion is three times as long as the median lesion along each axis.
+    The region of a lesion is three times as long as the median lesion along each axis, and at least half as long again
+    as the longest that the stage is asked about (S0: its small lesions; S3: a ball of what is scored at most).
 
     Args:
         recipe: grids, crop and how it is trained as written.
@@ -109,7 +110,8 @@ def _median_region(recipe: Recipe, stage: int, found: Fingerprint) -> tuple[tupl
         margins = [crop.margin_mm if crop.margin_mm is not None else (crop.margin_voxels or 0) * step for step in own]
         extent = [liver[1] + 2 * margin for liver, margin in zip(found.liver_extent_mm, margins, strict=True)]
     else:
-        extent = [3 * (found.lesion_diameter_mm[1] if found.lesion_diameter_mm else 10.0)] * 3
+        median = found.lesion_diameter_mm[1] if found.lesion_diameter_mm else 10.0
+        extent = [max(3 * median, 1.5 * _longest_asked_mm(recipe))] * 3
     extent = [max(length, step) for length, step in zip(extent, own, strict=True)]
     if spec.grid.shape is not None:
         edge = max(length / side for length, side in zip(extent, spec.grid.shape, strict=True))
@@ -120,6 +122,13 @@ def _median_region(recipe: Recipe, stage: int, found: Fingerprint) -> tuple[tupl
         for length, step, multiple in zip(extent, (x, y, z), spec.grid.multiples, strict=True)
     )
     return (x, y, z), (i, j, k)
+
+
+def _longest_asked_mm(recipe: Recipe) -> float:
+    """The diameter of the largest lesion that a system shows its network for single lesions; 0 where it sets none."""
+    if recipe.typing is not None:
+        return float((6000 * recipe.typing.largest_ml / math.pi) ** (1 / 3))
+    return recipe.coarse_to_fine.small_lesion_mm if recipe.coarse_to_fine is not None else 0.0
 
 
 def _spacing(grid: Grid, own: Sequence[float], whole: Sequence[float]) -> list[float]:

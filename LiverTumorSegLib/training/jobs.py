@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import TrainingError
+from ..datasets.check import Fingerprint
+from ..errors import TrainingError, warn
 from ..networks.devices import resolve_device
 from ..recipe import Recipe
+from .caching import DEFAULT_LIMIT_GB
 from .export import export_bundle
 from .logs import Epoch
 from .sources import PatchSource, SyntheticSource, check_drawable
-from .team import joined_team
-from .trainer import Run, train
+from .team import Team, joined_team
+from .trainer import VALIDATION_PATCHES, Run, train
 
 Progress = Callable[[str, float], None]
 
@@ -30,6 +33,9 @@ class Data:
         fold: which one is for validation, from 0.
         splits: what `dataset check --folds` wrote; by default as `measured.open_measured` finds it.
         cache: folder for prepared cases, which may be shared by jobs.
+        cache_limit_gb: what it may take.
+        adapt_to: fit each stage's patch, batch and learning rate to the fold's training cases, for this many times the
+            memory that the recipe's own take; None trains the recipe as it is.
     """
 
     folder: Path
@@ -37,6 +43,8 @@ class Data:
     fold: int
     splits: Path | None
     cache: Path
+    cache_limit_gb: float = DEFAULT_LIMIT_GB
+    adapt_to: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Job:
         seed: of everything.
         device: what `networks.devices.resolve_device` takes.
         workers: processes that make patches.
+        validation_patches: how many judge each epoch.
     """
 
     recipe: Recipe
@@ -75,6 +84,7 @@ class Job:
     seed: int = 0
     device: str = "auto"
     workers: int = 1
+    validation_patches: int = VALIDATION_PATCHES
 
 
 @dataclass(frozen=True)
@@ -85,15 +95,22 @@ class Outcome:
         weights: the file of the best weights of each stage by its name.
         best: the log line of those weights, by stage and column.
         bundle: its folder, if all stages have weights.
+        missing: names of the stages that have none yet.
+        adapted: what was changed in the recipe, a line for each stage; none where it was trained as it is.
     """
 
     weights: dict[str, Path]
     best: dict[str, dict[str, float]]
     bundle: Path | None
+    missing: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
 
 
 def train_fold(
-    job: Job, on_epoch: Callable[[str, Epoch], None] | None = None, progress: Progress | None = None
+    job: Job,
+    on_epoch: Callable[[str, Epoch], None] | None = None,
+    progress: Progress | None = None,
+    on_adapted: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Do a job: alone, or under `torchrun` together with the other processes.
 
@@ -101,28 +118,37 @@ def train_fold(
         job: what to do; the same job again does what is left of it.
         on_epoch: told of every epoch with the stage's name; in a team only the first process tells.
         progress: told a text and a share now and then; likewise.
+        on_adapted: told what was changed in the recipe, a line for each stage; likewise.
 
     Raises:
         LiverTumorSegError: the recipe, the data and the device do not go together, or a loss is not finite.
     """
     with _files_told_of(), joined_team(resolve_device(job.device)) as (team, device):
         progress = progress if team.leads else None
-        source = team.leader_first(lambda: _source(job, progress))
+        job, lines = _adapted(job, team, progress)
+        if on_adapted is not None and team.leads:
+            for line in lines:
+                on_adapted(line)
+        source = team.leader_first(lambda: _source(job, device, progress))
         run = Run(
             job.recipe,
             source,
             job.folder,
             job.seed,
             device,
-            job.workers,
+            _workers(job, source),
             job.initial,
+            job.validation_patches,
             origin=_origin(job.patients, source),
             on_epoch=on_epoch,
             progress=progress,
         )
         trained = train(run, job.stages, team)
         everything = [run.best(number) for number in range(len(job.recipe.stages))]
-        bundle = job.folder / "bundle" if all(path.exists() for path in everything) else None
+        missing = tuple(
+            stage.name for stage, path in zip(job.recipe.stages, everything, strict=True) if not path.exists()
+        )
+        bundle = job.folder / "bundle" if not missing else None
         if bundle is not None and team.leads:
             _export(job, everything, bundle)
         team.wait()
@@ -130,7 +156,7 @@ def train_fold(
             name: _best_line(job.folder / f"{name}.csv") for name in (job.recipe.stages[n].name for n in job.stages)
         }
     files = {job.recipe.stages[number].name: path for number, path in zip(job.stages, trained, strict=True)}
-    return Outcome(files, best, bundle)
+    return Outcome(files, best, bundle, missing, lines)
 
 
 @contextmanager
@@ -145,6 +171,25 @@ def _files_told_of() -> Iterator[None]:
     except OSError as error:
         what = error.filename or "train"
         raise TrainingError(f"{what}: wanted to read or write it, got: {error.strerror or error}") from error
+
+
+def _adapted(job: Job, team: Team, progress: Progress | None) -> tuple[Job, tuple[str, ...]]:
+    """The job with the recipe that is trained, and what was changed in it, a line for each stage."""
+    from .adapting import changes, check_not_adapted, run_recipe, training_fingerprint
+    from .measured import fold_cases
+
+    data = job.patients
+    if not isinstance(data, Data) or data.adapt_to is None:
+        check_not_adapted(job.folder)
+        return job, ()
+    memory = data.adapt_to
+
+    def look() -> Fingerprint:
+        training, _ = fold_cases(data.folder, data.layout, data.fold, data.splits)
+        return training_fingerprint(training, progress)
+
+    used = team.leader_first(lambda: run_recipe(job.folder, job.recipe, memory, look))
+    return dataclasses.replace(job, recipe=used), tuple(changes(job.recipe, used))
 
 
 def count_folds(data: Data) -> int:
@@ -168,20 +213,21 @@ def _origin(patients: Data | Drawn, source: PatchSource) -> dict[str, object]:
     return {"data": "measured", "fold": patients.fold, "patients": source.digest}
 
 
-def _source(job: Job, progress: Progress | None) -> PatchSource:
+def _source(job: Job, device: str, progress: Progress | None) -> PatchSource:
     if isinstance(job.patients, Data):
         from .caching import Cache
         from .measured import open_measured
 
         data = job.patients
-        cache = Cache(data.cache)
+        cache = Cache(data.cache, data.cache_limit_gb)
+        first = _first_weights(job)
         return open_measured(
-            job.recipe, data.folder, data.layout, data.fold, cache, job.seed, data.splits, progress=progress
+            job.recipe, data.folder, data.layout, data.fold, cache, job.seed, data.splits, progress, first, device
         )
-    return _drawn_source(job, job.patients, progress)
+    return _drawn_source(job, job.patients, device, progress)
 
 
-def _drawn_source(job: Job, drawn: Drawn, progress: Progress | None) -> PatchSource:
+def _drawn_source(job: Job, drawn: Drawn, device: str, progress: Progress | None) -> PatchSource:
     from .synthesis.library import build_library
     from .typed import TypedSource
 
@@ -201,14 +247,31 @@ def _drawn_source(job: Job, drawn: Drawn, progress: Progress | None) -> PatchSou
         progress=bodies,
     )
     if job.recipe.typing is not None:
-        first = job.folder / f"{job.recipe.stages[0].name}.best.safetensors"
-        return TypedSource(library, job.recipe, job.seed, first)
-    return SyntheticSource(library, job.recipe, job.seed)
+        return TypedSource(library, job.recipe, job.seed, _first_weights(job))
+    return SyntheticSource(library, job.recipe, job.seed, device=device)
+
+
+def _workers(job: Job, source: PatchSource) -> int:
+    """None where the patches are drawn on the device: that is for the process that trains."""
+    return 0 if isinstance(source, SyntheticSource) and source.device != "cpu" else job.workers
+
+
+def _first_weights(job: Job) -> Path:
+    """Where the first stage's best weights are, or will be, whose mistakes a second stage for lesions is shown."""
+    from .measured import shows_lesions
+
+    first = job.folder / f"{job.recipe.stages[0].name}.best.safetensors"
+    shown = [job.recipe.stages[n].name for n in job.stages if shows_lesions(job.recipe, n)]
+    if shown and 0 not in job.stages and not first.exists():
+        warn(f"stage {shown[0]}: wanted {first.name}, whose mistakes it is shown; without it, it is shown none")
+    return first
 
 
 def _export(job: Job, weights: list[Path], folder: Path) -> None:
     if isinstance(job.patients, Data):
         source, kind = f"measured cases, all but fold {job.patients.fold} of a split by patient", "measured"
+        if job.patients.adapt_to is not None:
+            source += ", with patch, batch and learning rate fitted to them"
     else:
         drawn_from = "label maps" if job.patients.labelmaps else "procedural anatomy"
         source, kind = f"synthetic scans drawn from {drawn_from}", "synthetic"

@@ -22,16 +22,19 @@ from ..recipe import Recipe, Stage
 from ..windows import Window, cut
 from .augmentation import AUGMENTATIONS, View, check_augmentations
 from .caching import Cache, Entry, cache_key
+from .hard_cases import FirstLook, FirstNetwork
+from .organ import confine
 from .patches import Patch
-from .preparing import entry_key, label_values, prepare
+from .preparing import Opened, entry_key, label_values, prepare
 from .sampling import Places, draw_aim, draw_window
-from .shuffling import Scene, scene_of, shuffled_patch
-from .typed import PATCHES_PER_STUDY
+from .shuffling import SCHEMES, Scene, scene_of, shuffled_patch
+from .typed import SHUFFLED_PER_STUDY
 
 Progress = Callable[[str, float], None]
 
 VARIANTS = 4  # boxes around a case's liver: that of the labels, and some that are off as stage 1's would be
 FOLDS = 5
+_ANY_CASE = 0.5  # of the turns of S3's second network, also cases without lesions: only false ones are found there
 _VALIDATION_SEED = 10_000_019  # far from the seeds that people choose
 
 
@@ -58,8 +61,20 @@ class MeasuredSource:
         cache: Cache,
         seed: int = 0,
         progress: Progress | None = None,
+        first_weights: Path | None = None,
+        device: str = "cpu",
     ):
-        """Args: recipe: how. training, validation: of no common patient. seed: of all chance. progress: of preparing.
+        """Cases to train and validate on.
+
+        Args:
+            recipe: how they are shown.
+            training, validation: of no common patient.
+            cache: for prepared cases.
+            seed: of all chance.
+            progress: told of the preparation.
+            first_weights: where the first of S3's networks has its weights, or will have them before the second one is
+                trained, which is shown its mistakes; None for no such hard cases.
+            device: where that network is asked.
 
         Raises:
             DatasetError: a patient is in both.
@@ -71,8 +86,10 @@ class MeasuredSource:
         label_values(recipe)
         check_augmentations(recipe)
         self.recipe, self.cache, self.seed, self.progress = recipe, cache, seed, progress
+        self._first_weights, self._device = first_weights, device
         self._cases = {False: tuple(training), True: tuple(validation)}
         self._ready: dict[tuple[int, bool], tuple[_Ready, ...]] = {}
+        self._first: dict[tuple[int, bool], FirstLook | None] = {}
 
     @property
     def digest(self) -> str:
@@ -89,10 +106,10 @@ class MeasuredSource:
         """
         if (stage, validation) not in self._ready:
             self._ready[stage, validation] = self._prepared(stage, validation)
+            self._first[stage, validation] = self._looked_at(stage, validation)
+        ready, first = self._ready[stage, validation], self._first[stage, validation]
         seed = self.seed + _VALIDATION_SEED * validation
-        return MeasuredPatches(
-            self._ready[stage, validation], self.recipe, stage, self.cache, seed, start, count, validation
-        )
+        return MeasuredPatches(ready, self.recipe, stage, self.cache, seed, start, count, validation, first)
 
     def _prepared(self, stage: int, validation: bool) -> tuple[_Ready, ...]:
         name, cases = self.recipe.stages[stage].name, self._cases[validation]
@@ -100,10 +117,11 @@ class MeasuredSource:
         variants = 1 if validation or exact else VARIANTS
         ready: list[_Ready] = []
         for number, case in enumerate(cases, 1):
+            opened = Opened(case, self.recipe)
             try:
                 keys = tuple(entry_key(case, self.recipe, stage, variant) for variant in range(variants))
                 found = [
-                    self.cache.get(key, partial(prepare, case, self.recipe, stage, variant))
+                    self.cache.get(key, partial(prepare, case, self.recipe, stage, variant, opened))
                     for variant, key in enumerate(keys)
                 ]
             except ImageError as error:
@@ -116,6 +134,20 @@ class MeasuredSource:
             what = "validation" if validation else "training"
             raise DatasetError(f"{what}: wanted cases with a scan and labels, got none of {len(cases)}")
         return tuple(ready)
+
+    def _looked_at(self, stage: int, validation: bool) -> FirstLook | None:
+        """What the first network sees in the cases of a stage that is shown its mistakes; None for another stage."""
+        weights = self._first_weights
+        if not shows_lesions(self.recipe, stage) or weights is None or not weights.exists():
+            return None
+        look = FirstLook.with_weights(self.recipe, weights, self.cache)
+        network = FirstNetwork(self.recipe, weights, self._device)
+        cases = self._ready[stage, validation]
+        for number, ready in enumerate(cases, 1):
+            look.at(ready.case, network)
+            if self.progress is not None:
+                self.progress(f"{self.recipe.stages[stage].name}: looking for hard cases", number / len(cases))
+        return look
 
 
 @dataclass(frozen=True)
@@ -130,6 +162,7 @@ class MeasuredPatches(Dataset[Patch]):
         seed: of the whole stream.
         start, count: the numbers of the patches.
         validation: cases take turns, are shown in the labels' own box, and are not augmented.
+        first: what S3's first network takes for lesions, for the second one; None for no hard cases.
     """
 
     cases: tuple[_Ready, ...]
@@ -140,6 +173,7 @@ class MeasuredPatches(Dataset[Patch]):
     start: int
     count: int
     validation: bool = False
+    first: FirstLook | None = None
     _last: dict[int, tuple[Scene, Entry]] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -150,10 +184,12 @@ class MeasuredPatches(Dataset[Patch]):
         if not 0 <= index < self.count:
             raise IndexError(index)
         number, spec = self.start + index, self.recipe.stages[self.stage]
-        shuffles = self.recipe.typing is not None and spec.region == "lesion"
+        shuffles = shows_lesions(self.recipe, self.stage)
         volume, labels, entry, rng = self._shuffled(number) if shuffles else self._cut(number)
         if not self.validation:
             volume, labels = self._augmented(volume, labels, entry, rng)
+        if spec.in_organ:
+            volume, labels = confine(volume, labels, min(entry.facts["spacing_mm"]), rng)
         reach = spec.context_slices // 2
         middle = slice(reach, labels.shape[0] - reach)
         volume = with_context(volume, spec.context_slices)[:, middle]
@@ -165,7 +201,7 @@ class MeasuredPatches(Dataset[Patch]):
         rng = np.random.default_rng([self.seed, self.stage, number])
         spec, training = self.recipe.stages[self.stage], self.recipe.training[self.stage]
         aim = draw_aim(rng, training.sampling)
-        entry = self._case(rng, number, aim == "lesion")
+        _, entry = self._case(rng, number, aim == "lesion")
         _, lesions = label_values(self.recipe)
         places, patch = Places.of(entry.arrays), training.patch[::-1]
         window = draw_window(rng, aim, places, entry.arrays["labels"], lesions, training.sampling, patch)
@@ -173,30 +209,33 @@ class MeasuredPatches(Dataset[Patch]):
         return _scaled(volume, entry, spec, rng), labels, entry, rng
 
     def _shuffled(self, number: int) -> tuple[np.ndarray, np.ndarray, Entry, np.random.Generator]:
-        """S3's second network: one of its four shuffling schemes in turn; a case serves some patches in a row.
+        """S3's second network: its four shuffling schemes in turn, with what the first one misses or invents.
 
-        Of the lesions that the first network misses or invents it sees no more than of others; see `hard_cases`.
+        A case serves some patches in a row; in validation it is seen once by each scheme. Cases without lesions are
+        among them where what the first network takes for one is known.
         """
-        turn = number // PATCHES_PER_STUDY
+        turn = number // (len(SCHEMES) if self.validation else SHUFFLED_PER_STUDY)
         if turn not in self._last:
             rng = np.random.default_rng([self.seed, self.stage, turn])
-            entry = self._case(rng, turn, wants_lesions=True)
+            without = self.first is not None and (self.validation or rng.random() < _ANY_CASE)
+            case, entry = self._case(rng, turn, wants_lesions=not without)
             volume = _scaled(np.array(entry.arrays["volume"]), entry, self.recipe.stages[self.stage], rng)
+            seen = None if self.first is None else self.first.on(case, entry)
             self._last.clear()
-            self._last[turn] = scene_of(volume, np.array(entry.arrays["labels"]), self.recipe), entry
+            self._last[turn] = scene_of(volume, np.array(entry.arrays["labels"]), self.recipe, seen), entry
         scene, entry = self._last[turn]
         rng = np.random.default_rng([self.seed, self.stage, turn, 1 + number])
         patch = self.recipe.training[self.stage].patch[::-1]
         return (*shuffled_patch(scene, number, patch, rng), entry, rng)
 
-    def _case(self, rng: np.random.Generator, turn: int, wants_lesions: bool) -> Entry:
+    def _case(self, rng: np.random.Generator, turn: int, wants_lesions: bool) -> tuple[DatasetCase, Entry]:
         """A case by chance and one of its variants; in validation the one whose turn it is, as the labels have it."""
         with_lesions = [each for each in self.cases if each.has_lesions]
         among = with_lesions if wants_lesions and with_lesions else self.cases
         ready = among[(turn if self.validation else int(rng.integers(len(among)))) % len(among)]
         variant = 0 if self.validation else int(rng.integers(len(ready.keys)))
         make = partial(prepare, ready.case, self.recipe, self.stage, variant)
-        return self.cache.get(ready.keys[variant], make)
+        return ready.case, self.cache.get(ready.keys[variant], make)
 
     def _augmented(
         self, volume: np.ndarray, labels: np.ndarray, entry: Entry, rng: np.random.Generator
@@ -207,6 +246,11 @@ class MeasuredPatches(Dataset[Patch]):
         flat = spec.context_slices > 1 or training.patch[2] == 1
         view = View(spec.region == "whole", (i, j, k), flat, optional)
         return AUGMENTATIONS[training.augmentation](volume, labels, rng, view)
+
+
+def shows_lesions(recipe: Recipe, stage: int) -> bool:
+    """Whether a stage is S3's second network, which is shown single lesions and what was taken for such."""
+    return recipe.typing is not None and recipe.stages[stage].region == "lesion"
 
 
 def cut_with_context(entry: Entry, window: Window, context_slices: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,6 +297,8 @@ def open_measured(
     seed: int = 0,
     splits: Path | None = None,
     progress: Progress | None = None,
+    first_weights: Path | None = None,
+    device: str = "cpu",
 ) -> MeasuredSource:
     """A data set's cases, one fold of them for validation.
 
@@ -266,18 +312,26 @@ def open_measured(
         splits: what `livertumorseg dataset check --folds` wrote; by default `splits.json` in the data set's folder, and
             where there is none the patients are dealt into five folds without a look at their scans.
         progress: told of the preparation.
+        first_weights, device: see `MeasuredSource`.
 
     Raises:
         DatasetError: the folder, the split or the fold is not there, or they do not fit.
     """
+    training, validation = fold_cases(folder, layout, fold, splits)
+    return MeasuredSource(recipe, training, validation, cache, seed, progress, first_weights, device)
+
+
+def fold_cases(
+    folder: Path, layout: str, fold: int, splits: Path | None = None
+) -> tuple[list[DatasetCase], list[DatasetCase]]:
+    """The cases that a fold trains on, and those that it validates on; see `open_measured`."""
     cases, split = find_folds(folder, layout, splits)
     if not 0 <= fold < len(split.folds):
         raise DatasetError(f"fold: wanted 0 to {len(split.folds) - 1}, got {fold}")
     missing = [name for names in split.folds for name in names if name not in cases]
     if missing:
         raise DatasetError(f"{folder}: wanted the cases of the split, got no {', '.join(missing[:3])}")
-    training, validation = ([cases[name] for name in names] for names in (split.training(fold), split.folds[fold]))
-    return MeasuredSource(recipe, training, validation, cache, seed, progress)
+    return [cases[name] for name in split.training(fold)], [cases[name] for name in split.folds[fold]]
 
 
 def find_folds(folder: Path, layout: str, splits: Path | None = None) -> tuple[dict[str, DatasetCase], Split]:
@@ -298,4 +352,6 @@ def _split(cases: dict[str, DatasetCase], path: Path, wanted: bool) -> Split:
         return load_split(path)
     patients = len({case.patient for case in cases.values()})
     known = [CheckedCase(case.name, case.patient, case.scanner) for case in cases.values()]
-    return make_split(known, min(FOLDS, max(patients, 2)))
+    folds = min(FOLDS, max(patients, 2))
+    warn(f"no {SPLIT}: {folds} folds by chance; livertumorseg dataset check --folds also spreads lesion loads evenly")
+    return make_split(known, folds)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -101,7 +102,20 @@ def _reader(read: LabelReader) -> list[str]:
     return [read.__qualname__]
 
 
-def prepare(case: DatasetCase, recipe: Recipe, stage: int, variant: int) -> Entry:
+@dataclass(frozen=True)
+class Opened:
+    """A case whose scan, phases and labels are read once, when they are first wanted, for all of its variants."""
+
+    case: DatasetCase
+    recipe: Recipe
+
+    @cached_property
+    def study_and_labels(self) -> tuple[Study, sitk.Image]:
+        """The study as inference would have it, phases registered, and its labels by the recipe's names."""
+        return _opened(self.case, self.recipe)
+
+
+def prepare(case: DatasetCase, recipe: Recipe, stage: int, variant: int, opened: Opened | None = None) -> Entry:
     """Open a case and lay it on a stage's grid.
 
     Args:
@@ -109,10 +123,12 @@ def prepare(case: DatasetCase, recipe: Recipe, stage: int, variant: int) -> Entr
         recipe: whose grids, intensities, phases, crop and label names.
         stage: its number.
         variant: 0 for the liver's box as the labels have it, others for boxes that are off by some mm.
+        opened: the same case and recipe, where other variants are made of it, too.
 
     Returns:
         Arrays `volume` float32 (channels, k, j, i), `labels` uint8 (k, j, i) and those of `sampling.Places`; facts
-        `modality`, `spacing_mm` (i, j, k), `scaled`, `levels`, `padding` and `lesions`. A volume is not scaled yet
+        `modality`, `origin`, `direction` and `spacing_mm` (i, j, k) of the grid, `scaled`, `levels`, `padding` and
+        `lesions`. A volume is not scaled yet
         where that goes by the liver's level, which training makes inexact.
 
     Raises:
@@ -120,7 +136,7 @@ def prepare(case: DatasetCase, recipe: Recipe, stage: int, variant: int) -> Entr
         RecipeError: see `label_values`.
     """
     liver, lesions = label_values(recipe)
-    study, labels = _opened(case, recipe)
+    study, labels = (opened or Opened(case, recipe)).study_and_labels
     spec = recipe.stages[stage]
     box = _region(case, study, labels, recipe, stage, variant, (liver, *lesions))
     geometry = fit_grid(study.scan, box, spec.grid)
@@ -139,6 +155,8 @@ def prepare(case: DatasetCase, recipe: Recipe, stage: int, variant: int) -> Entr
     places = find_places(on_grid, liver, lesions)
     facts = {
         "modality": study.modality,
+        "origin": geometry.origin,
+        "direction": geometry.direction,
         "spacing_mm": geometry.spacing_mm,
         "scaled": scaled,
         "levels": levels,

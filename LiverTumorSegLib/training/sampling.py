@@ -19,7 +19,7 @@ import numpy as np
 
 from ..lesions import label_components
 from ..recipe import Sampling
-from ..windows import Window, shifted_inside, window_around
+from ..windows import Window, shifted_inside, sliding_starts, window_around
 
 Aim = Literal["lesion", "liver", "anywhere"]
 
@@ -173,8 +173,7 @@ def _starts(size: int, side: int, sampling: Sampling) -> np.ndarray:
         return np.array([(size - side) // 2])
     if sampling.windows_overlap is None:
         return np.arange(size - side + 1)
-    step = max(1, int(side * (1 - sampling.windows_overlap)))
-    return np.linspace(0, size - side, math.ceil((size - side) / step) + 1).round().astype(int)
+    return np.array(sliding_starts(size, side, sampling.windows_overlap))
 
 
 def _thinned(voxels: np.ndarray, most: int) -> np.ndarray:

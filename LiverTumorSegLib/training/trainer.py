@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from ..errors import BundleError, LiverTumorSegError, TrainingError, warn
 from ..networks import build_network
@@ -28,6 +28,7 @@ from .averaging import running_average
 from .beginning import load_fitting_weights
 from .checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from .fitting import Fitting, fit_epoch, moved, validate
+from .loading import patch_loader, reason_of_process
 from .logs import Curves, Epoch, Pace, append_line, keep_lines
 from .patches import Patch
 from .pictures import side_by_side
@@ -36,6 +37,8 @@ from .schedules import build_optimiser, learning_rate, set_rate
 from .sources import PatchSource
 from .tasks import TASKS
 from .team import Team
+
+VALIDATION_PATCHES = 24
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Run:
     device: str = "cpu"
     workers: int = 1
     initial: Path | None = None
-    validation_patches: int = 24
+    validation_patches: int = VALIDATION_PATCHES
     origin: Mapping[str, object] = field(default_factory=dict)
     on_epoch: Callable[[str, Epoch], None] | None = None
     progress: Callable[[str, float], None] | None = None
@@ -126,19 +129,22 @@ def _check_stage(run: Run, stage: int) -> None:
 def _told_in_one_line(run: Run, stage: int) -> Iterator[None]:
     """What torch refuses, as patches that do not fit the network, or what goes wrong in a process that makes patches.
 
+    An OSError of this process passes: whoever knows the file tells of it.
+
     Raises:
         TrainingError: instead.
     """
     try:
         yield
-    except (ValueError, RuntimeError, AssertionError, MemoryError) as error:  # what torch and MONAI raise, and ours
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        if isinstance(error, LiverTumorSegError) and len(lines) == 1:
-            raise
-        reason = lines[-1] if any("Traceback" in line for line in lines) else lines[0]  # a worker's error comes last
+    except (ValueError, RuntimeError, AssertionError, MemoryError, OSError) as error:  # what torch and MONAI raise
         training, name = run.recipe.training[stage], run.recipe.stages[stage].name
+        if (reason := reason_of_process(error)) is not None:
+            raise TrainingError(f"stage {name}: {reason}") from error
+        if isinstance(error, LiverTumorSegError | OSError):
+            raise
         wanted = f"steps of {training.batch_size} patches of {training.patch} voxels"
-        raise TrainingError(f"stage {name}: wanted {wanted}, got: {reason}") from error
+        got = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"stage {name}: wanted {wanted}, got: {got}") from error
 
 
 def _train_stage(run: Run, stage: int, team: Team) -> None:
@@ -230,7 +236,7 @@ class _Keeper:
         network = self._fitting.average.module.eval()
         reference, predicted = self._fitting.task.picture(network, *moved(self._shown, self._fitting.device))
         channels = self._shown[0][0]
-        return side_by_side(channels[len(channels) // 2].numpy(), reference, predicted)
+        return side_by_side(channels[len(channels) // 2].cpu().numpy(), reference, predicted)
 
 
 def _start(run: Run, stage: int, team: Team) -> State:
@@ -266,7 +272,7 @@ def _plan(run: Run, stage: int, team: Team) -> dict[str, str]:
     shown = dataclasses.asdict(run.recipe)
     plan |= {f"recipe.{key}": shown[key] for key in ("crop", "phases", "label_names", *OPTIONS)}
     plan |= {f"origin.{key}": value for key, value in run.origin.items()}
-    plan |= {"seed": run.seed, "processes": team.size}
+    plan |= {"seed": run.seed, "processes": team.size, "validation_patches": run.validation_patches}
     return {key: json.dumps(value) for key, value in plan.items()}
 
 
@@ -280,25 +286,11 @@ def _training_batches(run: Run, stage: int, team: Team, epoch: int) -> Iterator[
     per_epoch = training.iterations_per_epoch * training.batch_size * team.size
     count = (training.epochs - epoch) * per_epoch
     patches = team.leader_first(lambda: run.source.patches(stage, epoch * per_epoch, count))
-    return iter(_loader(run, Subset(patches, team.share(count, training.batch_size)), training.batch_size))
+    mine = Subset(patches, team.share(count, training.batch_size))
+    return iter(patch_loader(mine, training.batch_size, run.workers, run.device))
 
 
 def _validation_batches(run: Run, stage: int, team: Team) -> Iterator[Patch]:
     count = max(run.validation_patches, team.size)
     patches = team.leader_first(lambda: run.source.patches(stage, 0, count, validation=True))
-    return iter(_loader(run, Subset(patches, team.share(count)), 1))
-
-
-def _loader(run: Run, patches: Subset[Patch], batch_size: int) -> DataLoader[Patch]:
-    return DataLoader(
-        patches,
-        batch_size=batch_size,
-        num_workers=run.workers,
-        worker_init_fn=_one_thread,
-        prefetch_factor=4 if run.workers else None,
-        pin_memory=torch.device(run.device).type == "cuda",
-    )
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
+    return iter(patch_loader(Subset(patches, team.share(count)), 1, run.workers, run.device))

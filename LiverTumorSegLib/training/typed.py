@@ -19,7 +19,7 @@ from ..preprocessing import liver_level, scale_intensity
 from ..recipe import LIVER, Recipe, Typing
 from ..windows import cut
 from .augmentation import AUGMENTATIONS, View, check_augmentations
-from .hard_cases import FirstNetwork
+from .hard_cases import FIRST, FirstNetwork
 from .patches import Patch, TypicalScan, resized
 from .preparing import label_values
 from .sampling import Places, draw_aim, draw_window, find_places
@@ -158,8 +158,12 @@ class TypedPatches(Dataset[Patch]):
         volume = np.stack([scale_intensity(each, stage.intensity, "CT", level) for each, level in pairs])
         if stage.region == "whole":
             return volume, labels, find_places(labels, *label_values(recipe))
-        seen = None if self._first is None else self._first.lesions([each for each, _ in pairs])
+        seen = None if self._first is None else self._first.lesions(self._first_input(grey))
         return volume, labels, scene_of(volume, labels, recipe, seen)
+
+    def _first_input(self, grey: np.ndarray) -> np.ndarray:
+        intensity = self.source.recipe.stages[FIRST].intensity
+        return np.stack([scale_intensity(each, intensity, "CT") for each in grey])
 
     @cached_property
     def _first(self) -> FirstNetwork | None:

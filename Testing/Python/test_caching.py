@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from LiverTumorSegLib.errors import OutputError
+from LiverTumorSegLib.errors import LiverTumorSegWarning, OutputError
+from LiverTumorSegLib.training import caching
 from LiverTumorSegLib.training.caching import Cache, Entry, cache_key, file_identity
 
 KEYS = [cache_key("case", n) for n in range(4)]
@@ -68,14 +70,16 @@ def test_the_entry_used_longest_ago_goes_when_the_limit_is_reached(tmp_path: Pat
         stamp = time.time() - age
         os.utime(tmp_path / key / "facts.json", (stamp, stamp))
     cache.get(KEYS[0], never)  # the oldest, used now
-    cache.get(KEYS[3], entry)
+    with pytest.warns(LiverTumorSegWarning, match="wanted room for all cases that are in use"):
+        cache.get(KEYS[3], entry)
     assert {path.name for path in tmp_path.iterdir() if len(path.name) == 64} == {KEYS[0], KEYS[2], KEYS[3]}
     assert cache.size_bytes() <= 4000
 
 
 def test_an_entry_larger_than_the_limit_is_given_and_not_kept(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit_gb=1e-7)
-    assert np.array_equal(cache.get(KEYS[0], entry).arrays["volume"], KILOBYTE)
+    with pytest.warns(LiverTumorSegWarning, match="wanted room for a case of 1e-06 GB, got a limit of 1e-07 GB"):
+        assert np.array_equal(cache.get(KEYS[0], entry).arrays["volume"], KILOBYTE)
     assert cache.size_bytes() == 0
 
 
@@ -153,3 +157,37 @@ def test_a_file_s_identity_changes_with_its_contents_and_a_folder_s_with_its_fil
     assert file_identity(tmp_path / "a") != alone
     assert len(file_identity(tmp_path)) == 2
     assert cache_key(alone) != cache_key(file_identity(tmp_path / "a"))
+
+
+def told(caught: pytest.WarningsRecorder) -> list[str]:
+    return [str(each.message) for each in caught if issubclass(each.category, LiverTumorSegWarning)]
+
+
+def test_a_full_disk_is_told_once_and_what_was_made_is_given_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(caching, "_settle", full)
+    cache = Cache(tmp_path)
+    for value in (1.0, 2.0):
+        assert np.array_equal(cache.get(KEYS[0], lambda: entry(value)).arrays["volume"], KILOBYTE + value)  # noqa: B023
+    (text,) = told(recwarn)
+    assert text.startswith(f"cache {tmp_path}: wanted to keep prepared cases there, got: No space left on device; ")
+    assert text.endswith("is prepared again whenever it is shown, which takes long; see --cache and --cache-limit")
+    assert not list(tmp_path.glob(".aside-*"))
+
+
+def test_a_limit_too_small_for_what_is_in_use_is_told_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """An entry takes 1128 bytes and its facts; three of them fit into 4000."""
+    earlier = Cache(tmp_path, limit_gb=4e-6)
+    earlier.get(KEYS[0], entry)
+    cache = Cache(tmp_path, limit_gb=4e-6)
+    for key in KEYS[1:]:
+        cache.get(key, entry)  # the earlier run's goes, which is as it should be
+    assert told(recwarn) == []
+    cache.get(KEYS[0], entry)
+    cache.get(KEYS[1], entry)
+    (text,) = told(recwarn)
+    assert "wanted room for all cases that are in use, got a limit of 4e-06 GB; what does not fit is prepared" in text

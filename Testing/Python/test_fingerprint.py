@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from LiverTumorSegLib import __main__
 from LiverTumorSegLib.datasets.check import Fingerprint
-from LiverTumorSegLib.recipe import Axis, Crop, Grid, Recipe, Stage, Training, recipe_to_json
+from LiverTumorSegLib.recipe import Axis, Crop, Grid, Recipe, Stage, Training, load_recipe, recipe_to_json
+from LiverTumorSegLib.resources import resource_path
 from LiverTumorSegLib.training.fingerprint import Proposal, propose
 from test_datasets import write_nifti
 
@@ -80,6 +81,16 @@ def test_a_fixed_shape_stays_and_has_the_spacing_at_which_the_region_fits() -> N
     found = propose(recipe(stage, training=Training(patch=(128, 128, 92))), 0, FOUND)
     assert found.spacing_mm == pytest.approx((500 / 92,) * 3)
     assert found.patch == (128, 128, 92)
+
+
+def test_a_patch_for_single_lesions_holds_the_largest_that_is_shown_in_one() -> None:
+    """S3 scores lesions of up to 64 ml: a ball of 49.6 mm, with half of that around it 74.4 mm.
+
+    At 0.78 x 0.78 x 5 mm these are 96 x 96 x 16 voxels in the grid's multiples of 32 and 4; the median lesion's 45 mm
+    would be 64 x 64 x 12. Two of 128 x 128 x 16 are 524,288 voxels: three patches.
+    """
+    found = propose(load_recipe(resource_path("Recipes", "s3_multiphase_repaired.json")), 1, FOUND)
+    assert (found.patch, found.batch_size) == ((96, 96, 16), 3)
 
 
 @settings(max_examples=60, deadline=None)

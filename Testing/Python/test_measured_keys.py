@@ -13,6 +13,8 @@ from LiverTumorSegLib.datasets.cases import read_labels, read_mapped_labels
 from LiverTumorSegLib.datasets.layouts import find_cases
 from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Phase, Recipe, Sampling, Stage, Training
 from LiverTumorSegLib.training import preparing
+from LiverTumorSegLib.training.caching import Cache
+from LiverTumorSegLib.training.measured import VARIANTS, MeasuredSource
 from LiverTumorSegLib.training.preparing import entry_key
 from test_datasets import scan_of, write, write_nifti
 
@@ -99,3 +101,16 @@ def test_every_part_of_a_recipe_that_shapes_a_case_shapes_its_key(folder: Path) 
     assert len({entry_key(case, recipe, 1, 0) for recipe in recipes}) == len(recipes)
     assert entry_key(case, RECIPE, 1, 1) != entry_key(case, RECIPE, 1, 0)
     assert entry_key(case, sampled(lesion=0.25, windows_overlap=0.5), 1, 0) == entry_key(case, RECIPE, 1, 0)
+
+
+def test_a_case_is_read_once_for_all_the_boxes_in_which_it_is_seen(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    read = []
+    real = preparing._opened
+    monkeypatch.setattr(preparing, "_opened", lambda case, recipe: read.append(case.name) or real(case, recipe))
+    cases = find_cases(folder)
+    MeasuredSource(RECIPE, cases[:2], cases[2:], Cache(tmp_path / "cache")).patches(1, 0, 1)
+    assert read == ["case_0", "case_1"]
+    entries = [path for path in (tmp_path / "cache").iterdir() if len(path.name) == 64]
+    assert len(entries) == 2 * VARIANTS
+    MeasuredSource(RECIPE, cases[:2], cases[2:], Cache(tmp_path / "cache")).patches(1, 0, 1)
+    assert len(read) == 2  # nothing is opened where the cache has all

@@ -78,6 +78,8 @@ def test_a_fold_of_measured_cases_becomes_a_bundle_that_says_so(ask, cases, tmp_
 def test_stages_one_by_one_end_in_a_bundle_too(ask, cases, tmp_path, capsys):
     assert ask("--data", cases, "--fold", "1", "--stage", "whole") == 0
     assert not (tmp_path / "run" / "bundle").exists()
+    told = [line["text"] for line in events(capsys, "note")]
+    assert "no bundle yet: it wants the weights of all stages, there are none of crop" in told
     assert ask("--data", cases, "--fold", "1", "--stage", "crop") == 0
     assert len(events(capsys, "bundle")) == 1
 

@@ -187,7 +187,7 @@ def test_an_interrupt_that_python_loses_is_heard_at_the_next_progress(
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
 
-    def forking(_: Job, __: object, progress: Callable[[str, float], None]) -> None:
+    def forking(_: Job, __: object, progress: Callable[[str, float], None], ___: object) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # as in a callback after a fork
             signal.raise_signal(number)
         progress("whole", 0.5)

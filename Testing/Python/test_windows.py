@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from LiverTumorSegLib.windows import Window, cut, paste, shifted_inside, window_around
+from LiverTumorSegLib.windows import Window, cut, paste, shifted_inside, sliding_starts, window_around
 
 SHAPES = st.tuples(*(st.integers(1, 9) for _ in range(3)))
 STARTS = st.tuples(*(st.integers(-12, 12) for _ in range(3)))
@@ -82,3 +82,19 @@ def test_a_window_stands_around_its_centre(centre: float, size: int, start: int)
 def test_a_window_needs_a_size_on_every_axis() -> None:
     with pytest.raises(ValueError, match="wanted a start and a size"):
         Window((0, 0), (4,))
+
+
+def test_windows_slide_evenly_along_an_axis_and_the_last_one_ends_where_it_ends() -> None:
+    assert sliding_starts(10, 4, 0.5) == [0, 2, 4, 6]
+    assert sliding_starts(10, 4, 0.0) == [0, 3, 6]  # three tiles at least; they share what is too much
+    assert sliding_starts(4, 4, 0.5) == sliding_starts(3, 4, 0.5) == [0]
+
+
+@given(st.integers(1, 200), st.integers(1, 60), st.floats(0, 0.99))
+def test_sliding_windows_cover_the_axis_and_share_what_was_asked(length: int, side: int, overlap: float) -> None:
+    starts = sliding_starts(length, side, overlap)
+    assert starts[0] == 0
+    assert max(starts) + side >= length
+    steps = np.diff(starts)
+    assert (steps <= max(1, side * (1 - overlap))).all()
+    assert (steps >= 1).all()
