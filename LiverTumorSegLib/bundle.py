@@ -2,7 +2,7 @@
 
     recipe.json                    what the cascade is
     weights/<stage>.safetensors    numbers only
-    openvino/<stage>.xml, .bin     the same network for OpenVINO; optional
+    openvino/<stage>.xml, .rest    the same network for OpenVINO (see `networks.constants`), or .xml, .bin; optional
     model_card.md                  for people
     metadata.json                  MONAI's bundle fields, and the licences of what it was trained on
     checksums.json                 relative path -> SHA-256, for every other file
@@ -26,7 +26,7 @@ from typing import Any
 
 from .errors import BundleError, RecipeError
 from .networks.weights import check_weights
-from .recipe import Recipe, Stage, load_recipe
+from .recipe import Recipe, Stage, load_recipe, recipe_to_json
 from .resources import resource_path, user_path
 
 CHECKSUMS = "checksums.json"
@@ -112,9 +112,10 @@ class Bundle:
         if weights not in sums:
             raise BundleError(f"{self.path}: stage {stage.name}: wanted {weights}, it is missing")
         check_weights(self.path / weights)
-        pair = [f"openvino/{stage.name}{suffix}" in sums for suffix in (".xml", ".bin")]
-        if pair[0] != pair[1]:
-            raise BundleError(f"{self.path}: stage {stage.name}: wanted openvino .xml and .bin, got only one of them")
+        layers, *numbers = (f"openvino/{stage.name}{suffix}" in sums for suffix in (".xml", ".rest", ".bin"))
+        if sum(numbers) != layers:
+            wanted = "openvino .xml and one of .rest and .bin, or none of them"
+            raise BundleError(f"{self.path}: stage {stage.name}: wanted {wanted}, got others")
 
 
 def list_bundles() -> dict[str, Path]:
@@ -181,6 +182,35 @@ def import_bundle(source: Path, name: str | None = None) -> Path:
             return list_bundles()[name]
         os.replace(incoming, target)
     return target
+
+
+def write_variant(bundle: Bundle, folder: Path, recipe: Recipe, metadata: dict[str, Any], card: str) -> Bundle:
+    """Write a bundle with the weights and all other files of another one, all or nothing; that one stays as it is.
+
+    Args:
+        bundle: whose weights.
+        folder: the new bundle; it must not be there yet.
+        recipe, metadata, card: what is in the place of the old bundle's.
+
+    Raises:
+        BundleError: the folder is there already, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise BundleError(f"bundle: wanted a new folder, got {folder}, which is there already")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+            copy = Path(scratch) / folder.name
+            shutil.copytree(bundle.path, copy)
+            (copy / "recipe.json").write_text(recipe_to_json(recipe), encoding="utf-8")
+            (copy / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+            (copy / "model_card.md").write_text(card, encoding="utf-8")
+            seal_bundle(copy)
+            os.replace(copy, folder)
+    except OSError as error:
+        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
+    return Bundle.load(folder)
 
 
 def check_sums(folder: Path) -> dict[str, str]:

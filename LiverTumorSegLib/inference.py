@@ -28,6 +28,7 @@ from .networks.export import export_openvino, import_openvino
 from .networks.weights import load_weights
 from .recipe import Stage, Triple
 from .resources import user_path
+from .windows import sliding_starts
 
 __all__ = ["Engine", "export_openvino", "open_engine", "resolve_device", "run_network"]
 
@@ -84,6 +85,8 @@ def run_network(
     overlap: float = 0.25,
     progress: Callable[[float], None] | None = None,
     reduce: Reduce | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Run a network over a region, whole or in overlapping windows of one size.
 
@@ -98,6 +101,7 @@ def run_network(
         progress: told the share that is done, from above 0 up to 1.
         reduce: what to keep of the logits, applied to slabs of slices as they are finished, so that many classes of a
             large region need not be held at once. Each slice must be reduced for itself.
+        temperature: what the logits are divided by, slab by slab before they are reduced; see `Stage.temperature`.
 
     Returns:
         float32 logits (classes, k, j, i), or whatever `reduce` makes of them.
@@ -107,7 +111,7 @@ def run_network(
     tile = wanted
     while True:
         try:
-            return _run_tiles(engine, array, tile, overlap, progress, reduce)
+            return _run_tiles(engine, array, tile, overlap, progress, _finish(reduce, temperature))
         except MemoryError as error:
             smaller = tuple(_halved(side) for side in tile)
             if smaller != tile:
@@ -121,6 +125,18 @@ def run_network(
                 raise
 
 
+def _finish(reduce: Reduce | None, temperature: float) -> Reduce | None:
+    """What is done to finished logits: divided in place, for they are nobody else's, then reduced."""
+    if temperature == 1:
+        return reduce
+
+    def divided(logits: np.ndarray) -> np.ndarray:
+        np.divide(logits, np.float32(temperature), out=logits)
+        return reduce(logits) if reduce else logits
+
+    return divided
+
+
 def _run_tiles(
     engine: Engine,
     array: np.ndarray,
@@ -129,7 +145,7 @@ def _run_tiles(
     progress: Callable[[float], None] | None,
     reduce: Reduce | None,
 ) -> np.ndarray:
-    starts = [_starts(size, side, overlap) for size, side in zip(array.shape[1:], tile, strict=True)]
+    starts = [sliding_starts(size, side, overlap) for size, side in zip(array.shape[1:], tile, strict=True)]
     count = math.prod(map(len, starts))
     if count == 1:
         logits = engine(array[None])[0]
@@ -188,15 +204,6 @@ class _Slab:
         for field in (self._total, *self._mean):
             field[: len(field) - slices] = field[slices:].copy()
             field[len(field) - slices :] = 0
-
-
-def _starts(size: int, side: int, overlap: float) -> list[int]:
-    """First voxels of windows that cover 0..size, evenly spread, the last one flush with the end."""
-    if side >= size:
-        return [0]
-    step = max(1, int(side * (1 - overlap)))
-    gaps = math.ceil((size - side) / step)
-    return [round(n * (size - side) / gaps) for n in range(gaps + 1)]
 
 
 def _gaussian(tile: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Bundles: which there are, what one is, and a new one."""
+"""Bundles: which there are, what one is, and new ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import dataclasses
 from pathlib import Path
 
 from ..console import Console
+from .options import add_device, whole_number
+
+CALIBRATE = (
+    "Finds the temperature at which the bundle's probabilities of tumour are as often right as they say, on synthetic "
+    "scans of bodies that it was not trained on, and writes a new bundle with the same weights. The least probability "
+    "of a lesion, where the recipe has one, is changed with it, so that as many lesions are kept."
+)
 
 
 def add_bundle(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) -> None:
@@ -21,6 +28,21 @@ def add_bundle(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) -
     bring.add_argument("source", type=Path)
     bring.add_argument("--name")
     bring.set_defaults(run=import_one_bundle)
+    cool = actions.add_parser(
+        "calibrate",
+        parents=[talk],
+        help="make a bundle's probabilities as sure as they are right",
+        description=CALIBRATE,
+    )
+    cool.add_argument("bundle", metavar="NAME|DIR")
+    cool.add_argument("-o", "--output", type=Path, required=True, metavar="NEW_DIR", help="the new bundle's folder")
+    cool.add_argument("--bodies", type=Path, metavar="DIR", help="of the training run (RUN_DIR/bodies); else formulas")
+    cool.add_argument("--scans", type=whole_number, default=48, metavar="N", help="how many (default: 48)")
+    cool.add_argument(
+        "--first", type=whole_number, default=1000, metavar="N", help="the first one's number; not the reported ones"
+    )
+    add_device(cool)
+    cool.set_defaults(run=calibrate_bundle)
 
 
 def list_all_bundles(options: argparse.Namespace, console: Console) -> None:
@@ -61,3 +83,32 @@ def import_one_bundle(options: argparse.Namespace, console: Console) -> None:
 
     folder = import_bundle(options.source, options.name)
     console.result("bundle", {"folder": str(folder)}, f"imported: {folder}")
+
+
+def calibrate_bundle(options: argparse.Namespace, console: Console) -> None:
+    """`livertumorseg bundle calibrate`."""
+    from ..bundle import Bundle
+    from ..errors import BundleError, recorded_warnings
+    from ..segmenter import Segmenter
+    from ..training.calibrating import calibrate, check_system, write_calibrated
+
+    bundle = Bundle.load(options.bundle)
+    check_system(bundle.recipe)
+    if options.output.exists():
+        raise BundleError(f"bundle: wanted a new folder, got {options.output}, which is there already")
+    segmenter = Segmenter(bundle, device=options.device, precision=options.precision)
+    scans = range(options.first, options.first + options.scans)
+    with recorded_warnings() as texts:
+        found = calibrate(segmenter, scans, options.bodies, console.progress)
+    for text in texts:
+        console.note(f"warning: {text}")
+    new = write_calibrated(bundle, found, options.output, options.bodies)
+    content = dataclasses.asdict(found) | {"scans": list(scans), "folder": str(new.path), "sha256": new.sha256}
+    named = {
+        f"temperature of stage {found.stage}": found.temperature,
+        "negative log likelihood of tumour or not, a voxel": found.loss,
+        "expected error of the tumour's probability": found.expected_error,
+        "min_lesion_probability": found.min_lesion_probability,
+    }
+    lines = [f"{name}: {before:.4g} -> {after:.4g}" for name, (before, after) in named.items()]
+    console.result("calibration", content, "\n".join([*lines, str(new.path)]))

@@ -35,7 +35,7 @@ VARIABLES = {
     TUMOUR: "--tumour",
     **dict(zip(RULE_COLOURS, ("--first", "--second", "--third"), strict=True)),
 }
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "evaluation",
     "font.size": 9.5,
@@ -143,15 +143,21 @@ def _froc(axes: Axes, points: Sequence[FrocPoint]) -> None:
             for place, factors in _places(chosen).items():
                 text = f"{factors[0]:g}" if len(factors) == 1 else f"{factors[0]:g} to {factors[-1]:g}"
                 axes.annotate(text, place, (4, -11), textcoords="offset points", fontsize=8, color=QUIET)
-    most = max(point.false_per_case for point in points)
-    # Linear up to one false lesion a case, where most of what is of use happens; logarithmic beyond.
+    froc_axes(axes, max(point.false_per_case for point in points))
+    axes.legend(loc="lower right")
+
+
+def froc_axes(axes: Axes, most: float) -> None:
+    """Axes for shares found over so many false lesions a case.
+
+    They are linear up to one of them, where most of what is of use happens, and logarithmic beyond.
+    """
     axes.set_xscale("symlog", linthresh=1, linscale=1.5)
     ticks = [0, 0.25, 0.5, *(2.0**n for n in range(12) if 2**n <= 2 * most)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(-0.05, max(1.05, most * 1.2))
     axes.set(ylim=(0, 1.03), ylabel="share of lesions found", xlabel="false lesions a case")
-    axes.legend(loc="lower right")
 
 
 def _places(points: Sequence[FrocPoint]) -> dict[tuple[float, float], list[float]]:
@@ -194,7 +200,7 @@ def _svg(drawing: Drawing) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.5), layout="constrained")
         drawing(figure.subplots())
         written = io.StringIO()

@@ -41,6 +41,25 @@ DETECTORS: dict[str, Callable[..., torch.nn.Module]] = {"retina_unet": build_ret
 """Networks that give findings besides classes, for stages whose task is "detect"."""
 
 
+def check_network(name: str, arguments: Mapping[str, Any] | None = None) -> Callable[..., torch.nn.Module]:
+    """Make sure that there is such a network with such arguments, without building it.
+
+    Returns:
+        Its builder.
+
+    Raises:
+        RecipeError: unknown name or unknown argument.
+    """
+    builders = {**NETWORKS, **DETECTORS}
+    if name not in builders:
+        raise RecipeError(f"network: wanted one of {', '.join(sorted(builders))}, got {name!r}")
+    allowed = list(inspect.signature(builders[name]).parameters)
+    for key in arguments or {}:
+        if key not in allowed:
+            raise RecipeError(f"network {name}: unknown argument {key!r}; allowed: {', '.join(allowed)}")
+    return builders[name]
+
+
 def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torch.nn.Module:
     """A network with fresh weights, in training mode.
 
@@ -55,15 +74,8 @@ def build_network(name: str, arguments: Mapping[str, Any] | None = None) -> torc
         RecipeError: unknown name, unknown argument, or a value that the network refuses.
         DeviceError: torch or MONAI is not installed.
     """
-    builders = {**NETWORKS, **DETECTORS}
-    if name not in builders:
-        raise RecipeError(f"network: wanted one of {', '.join(sorted(builders))}, got {name!r}")
-    builder = builders[name]
+    builder = check_network(name, arguments)
     given = {key: _tupled(value) for key, value in (arguments or {}).items()}
-    allowed = list(inspect.signature(builder).parameters)
-    for key in given:
-        if key not in allowed:
-            raise RecipeError(f"network {name}: unknown argument {key!r}; allowed: {', '.join(allowed)}")
     try:
         return builder(**given)
     except RecipeError:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import BundleError, DeviceError
 from ..recipe import Stage
-from . import build_network
+from . import build_network, check_network
+from .constants import read_constants
 from .devices import available_cores
 from .export import import_openvino, prepare_for_inference
 from .weights import load_weights
@@ -34,7 +35,7 @@ class Engine(Protocol):
     precision: str
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
-        """Logits (1, classes, k, j, i) of an input (1, channels, k, j, i), both float32.
+        """Logits (1, classes, k, j, i) of an input (1, channels, k, j, i), both float32; the caller may change them.
 
         Raises:
             MemoryError: the device has not enough memory for an input of this size.
@@ -60,10 +61,8 @@ class OpenVINOEngine:
         if self.precision.upper() not in {*native, "F32"}:
             capable = ", ".join(each.lower() for each in native if each in ("BF16", "FP16"))
             raise DeviceError(f"precision: wanted {precision}, got a CPU that computes in f32 {capable}".rstrip())
-        if self.precision == "f32":
-            self._model = self._core.read_model(path)
-        else:
-            self._model = self._core.read_model(_with_exact_ends(path), path.with_suffix(".bin").read_bytes())
+        layers = path.read_bytes() if self.precision == "f32" else _with_exact_ends(path)
+        self._model = self._core.read_model(layers, read_constants(path))
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._check(path, stage)
 
@@ -89,6 +88,7 @@ class OpenVINOEngine:
         return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
 
     def _check(self, path: Path, stage: Stage) -> None:
+        check_network(stage.network, stage.arguments)  # else a file would run whatever the recipe calls it
         wanted = stage.arguments.get("in_channels", 1), stage.arguments.get("out_channels", 3)
         ports = [self._model.inputs, self._model.outputs]
         shapes = [[port.get_partial_shape() for port in each] for each in ports]

@@ -89,6 +89,21 @@ def check_weights(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         BundleError: not a safetensors file, or shorter or longer than its header says.
     """
+    return {name: tuple(int(n) for n in each["shape"]) for name, each in _checked_header(path)[1].items()}
+
+
+def tensor_places(path: Path) -> list[tuple[int, int]]:
+    """Where each tensor's bytes begin and end in a safetensors file, counted from the file's beginning.
+
+    Raises:
+        BundleError: as `check_weights`.
+    """
+    first, header = _checked_header(path)
+    return [(first + each["data_offsets"][0], first + each["data_offsets"][1]) for each in header.values()]
+
+
+def _checked_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Where the tensors begin, and what is said of each."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
@@ -99,13 +114,12 @@ def check_weights(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
-        shapes = {str(name): tuple(int(n) for n in each["shape"]) for name, each in header.items()}
         ends = [_end(each) for each in header.values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: wanted a safetensors file, its header cannot be read") from error
-    if not shapes or max(ends) != size:
+    if not ends or max(ends) != size:
         raise BundleError(f"{path}: wanted {max(ends, default=0)} bytes of tensors, got {size}")
-    return shapes
+    return 8 + length, header
 
 
 def _end(entry: dict[str, Any]) -> int:

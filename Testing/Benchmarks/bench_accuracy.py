@@ -1,12 +1,14 @@
 """How well bundles segment: synthetic scans that they were not trained on, and real ones that nobody trains on.
 
     python Testing/Benchmarks/bench_accuracy.py [--bundle default ...] [--bodies RUN_DIR/bodies] [--synthetic 12]
-                                                [--first 0] [--froc] [--reliability] [--real]
+                                                [--first 0] [--froc] [--reliability] [--figures DIR] [--real]
 
 Every bundle sees the same scans. `--bodies` names the bodies of a training run; their validation side is
 drawn from, with the generator's settings shifted. `--first` starts at another scan, so that what is tuned on some
 is reported on others. `--froc` adds the sensitivity factors' curve, `--reliability` how far probabilities can be
-believed. The real cases are found by LTS_DATA or beside the checkout; they are for evaluation only: look once
+believed. `--figures` writes both as pictures for the last bundle's card, and its worst failures: reliability.png (every
+bundle, so that `--bundle OLD NEW` shows before and after a calibration), froc.png and failures.png, each below 150 kB.
+The real cases are found by LTS_DATA or beside the checkout; they are for evaluation only: look once
 per candidate, change nothing for them. A lesion is found when half of its voxels are (S1, section 3.3.1).
 """
 
@@ -14,16 +16,35 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from holdout import Reliability, Score, held_out
+from card_figures import Gallery, draw_failures, draw_froc, draw_reliability
+from holdout import Score, held_out
 
 from LiverTumorSegLib import Segmenter, match_lesions, read_image
+from LiverTumorSegLib.calibration import Reliability, judged_voxels
 from LiverTumorSegLib.evaluation.metrics import dice, precision, sensitivity
 
 FROC_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass
+class Measured:
+    """What one bundle did on the synthetic scans.
+
+    Attributes:
+        scores: by sensitivity factor.
+        curve: how far its probabilities of tumour can be believed.
+        gallery: what it did worst.
+    """
+
+    scores: dict[float, Score]
+    curve: Reliability = field(default_factory=Reliability)
+    gallery: Gallery = field(default_factory=Gallery)
 
 
 def main() -> None:
@@ -32,7 +53,11 @@ def main() -> None:
     segmenters = {name: Segmenter(name) for name in options.bundle}
     if options.synthetic:
         numbers = range(options.first, options.first + options.synthetic)
-        synthetic_tables(segmenters, numbers, options.bodies, options.froc, options.reliability)
+        factors = FROC_FACTORS if options.froc or options.figures else (1.0,)
+        measured = measure(segmenters, numbers, options.bodies, factors)
+        synthetic_tables(measured, numbers, options.froc, options.reliability)
+        if options.figures:
+            draw_figures(options.figures, measured, numbers)
     folder = Path(os.environ.get("LTS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
     if options.real and not (folder / "README.md").is_file():
         print(f"no real cases in {folder}: set LTS_DATA")
@@ -50,36 +75,57 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, metavar="N")
     parser.add_argument("--froc", action="store_true")
     parser.add_argument("--reliability", action="store_true")
+    parser.add_argument("--figures", type=Path, metavar="DIR")
     parser.add_argument("--real", action="store_true")
     return parser.parse_args()
 
 
-def synthetic_tables(
-    segmenters: dict[str, Segmenter], numbers: range, bodies: Path | None, froc: bool, reliability: bool
-) -> None:
-    """Dice, recall by diameter and false lesions a scan; then, where asked for, the two curves."""
-    factors = FROC_FACTORS if froc else (1.0,)
-    scores = {name: {factor: Score() for factor in factors} for name in segmenters}
-    curves = {name: Reliability() for name in segmenters}
+def measure(
+    segmenters: dict[str, Segmenter], numbers: range, bodies: Path | None, factors: Sequence[float]
+) -> dict[str, Measured]:
+    """Every bundle on every scan, at each sensitivity factor; 1 is among these."""
+    measured = {name: Measured({factor: Score() for factor in factors}) for name in segmenters}
     for number in numbers:
         case = held_out(number, bodies)
         for name, segmenter in segmenters.items():
             first = segmenter(case.scan, modality=case.modality)
             for factor in factors:
                 result = first if factor == 1 else first.with_sensitivity(factor)
-                scores[name][factor].add(case, result.labels)
-            curves[name].add(case, first)
-    for name in segmenters:
+                measured[name].scores[factor].add(case, result.labels)
+            measured[name].curve.add(judged_voxels(first, case.truth))
+            measured[name].gallery.add(number, case, first)
+    return measured
+
+
+def synthetic_tables(measured: dict[str, Measured], numbers: range, froc: bool, reliability: bool) -> None:
+    """Dice, recall by diameter and false lesions a scan; then, where asked for, the two curves."""
+    for name, each in measured.items():
         print(f"\n{name}, synthetic scans {numbers.start} to {numbers.stop - 1}")
-        print("  " + "\n  ".join(scores[name][1.0].lines()))
+        print("  " + "\n  ".join(each.scores[1.0].lines()))
         if froc:
             print("  sensitivity factor: recall of all lesions, of those from 10 mm; false lesions a scan")
-            for factor, score in scores[name].items():
+            for factor, score in each.scores.items():
                 found = f"{score.recall(0):.2f}  {score.recall(10):.2f}"
                 print(f"  {factor:>5g}: {found}  {score.false_per_scan():.2f}")
         if reliability:
-            print(f"  reliability of the tumour's probability, expected error {curves[name].expected_error():.3f}")
-            print("  " + "\n  ".join(curves[name].lines()))
+            print(f"  reliability of the tumour's probability, expected error {each.curve.expected_error():.3f}")
+            print("  " + "\n  ".join(each.curve.lines()))
+
+
+def draw_figures(folder: Path, measured: dict[str, Measured], numbers: range) -> None:
+    """The card's figures for the last bundle; the reliability of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    *_, name = measured
+    scans = f"{len(numbers)} synthetic scans ({numbers.start} to {numbers.stop - 1})"
+    names = [Path(each).name for each in measured]
+    # Folders may be called alike, one before and one after.
+    shown = names if len(set(names)) == len(names) else list(measured)
+    curves = dict(zip(shown, (each.curve for each in measured.values()), strict=True))
+    draw_reliability(folder / "reliability.png", curves, scans)
+    draw_froc(folder / "froc.png", Path(name).name, measured[name].scores, scans)
+    draw_failures(folder / "failures.png", Path(name).name, measured[name].gallery, scans)
+    for file in ("reliability.png", "froc.png", "failures.png"):
+        print(f"{folder / file}  {(folder / file).stat().st_size / 1000:.0f} kB")
 
 
 def real_table(segmenter: Segmenter, folder: Path) -> None:

@@ -171,9 +171,11 @@ class Told(Networks):
         super().__init__(recipe, meters)
         self.telling = 0.0
 
-    def run(self, study: Study, key: str | int, box: Box, reduce: Reduce | None = None) -> StageOutput:
+    def run(
+        self, study: Study, key: str | int, box: Box, reduce: Reduce | None = None, filled_up: bool = False
+    ) -> StageOutput:
         """See `Networks`."""
-        output = super().run(study, key, box, reduce)
+        output = super().run(study, key, box, reduce, filled_up)
         began = time.perf_counter()
         volume, stage = output.volumes[0], self.stage(key)
         assert volume is not None

@@ -10,10 +10,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from LiverTumorSegLib.bundle import CHECKSUMS, METADATA_KEYS, Bundle, import_bundle, list_bundles, seal_bundle
 from LiverTumorSegLib.errors import BundleError, RecipeError
+from LiverTumorSegLib.inference import open_engine
+from LiverTumorSegLib.networks.constants import read_constants, share_constants
 from LiverTumorSegLib.recipe import Crop, Grid, Recipe, Stage, recipe_to_json
 from LiverTumorSegLib.resources import resource_path, user_path
 
@@ -79,11 +82,12 @@ def test_a_whole_bundle_loads_with_its_recipe_its_metadata_and_its_paths(small: 
     assert Bundle.load(str(small)) == bundle
 
 
-def test_every_bundle_that_ships_is_whole() -> None:
+def test_every_bundle_that_ships_is_whole_and_at_most_10_mb() -> None:
     shipped = resource_path("Bundles")
     for folder in sorted(shipped.iterdir()) if shipped.is_dir() else []:
         if folder.is_dir():
             assert Bundle.load(folder).recipe.stages
+            assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 10_000_000
 
 
 def test_one_checksum_stands_for_the_whole_bundle(small: Path) -> None:
@@ -178,8 +182,32 @@ def test_half_of_an_openvino_network_is_refused(small: Path) -> None:
     (small / "openvino").mkdir()
     (small / "openvino" / "whole.xml").write_text("<net/>", encoding="utf-8")
     seal_bundle(small)
-    with pytest.raises(BundleError, match=r"stage whole: wanted openvino \.xml and \.bin"):
+    with pytest.raises(BundleError, match=r"stage whole: wanted openvino \.xml and one of"):
         Bundle.load(small)
+
+
+def test_weights_are_kept_once_and_openvino_computes_the_same_from_them(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "twice", openvino=True)
+    image = np.random.default_rng(0).normal(size=(1, 1, 8, 8, 8)).astype(np.float32)
+    bundle = Bundle.load(folder)
+    before = [open_engine(bundle, stage, precision="f32")(image) for stage in RECIPE.stages]
+    numbers = [folder / "openvino" / f"{stage.name}.bin" for stage in RECIPE.stages]
+    sizes = [path.stat().st_size for path in numbers]
+    for path in numbers:
+        share_constants(path.with_suffix(".xml"))
+    seal_bundle(folder)
+    bundle = Bundle.load(folder)
+    after = [open_engine(bundle, stage, precision="f32")(image) for stage in RECIPE.stages]
+    assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
+    assert not any(path.exists() for path in numbers)
+    assert all(path.with_suffix(".rest").stat().st_size < size / 2 for path, size in zip(numbers, sizes, strict=True))
+
+
+def test_an_openvino_network_without_its_numbers_is_refused(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "none", openvino=True)
+    (folder / "openvino" / "whole.bin").unlink()
+    with pytest.raises(BundleError, match=r"cannot read its numbers: No such file"):
+        read_constants(folder / "openvino" / "whole.xml")
 
 
 def test_a_name_that_nobody_knows_is_refused_with_the_known_ones(small: Path) -> None:

@@ -110,5 +110,5 @@ def test_exporting_folds_a_copy_and_leaves_the_network_as_it_was(tmp_path: Path)
     export_openvino(network, tmp_path / "folded.xml")
     assert network.training
     assert network[0].fused == 0
-    engine = OpenVINOEngine(tmp_path / "folded.xml", Stage("folded", "any", Grid(spacing_mm=2.0)))
+    engine = OpenVINOEngine(tmp_path / "folded.xml", Stage("folded", "unet", Grid(spacing_mm=2.0)))
     assert engine(np.full((1, 1, 4, 4, 4), 3.0, np.float32)) == pytest.approx(6.0)

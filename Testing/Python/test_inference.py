@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.bundle import Bundle, seal_bundle
-from LiverTumorSegLib.errors import BundleError, DeviceError, LiverTumorSegWarning
+from LiverTumorSegLib.errors import BundleError, DeviceError, LiverTumorSegWarning, RecipeError
 from LiverTumorSegLib.inference import open_engine, resolve_device, run_network
 from LiverTumorSegLib.networks import build_network
 from LiverTumorSegLib.networks.engines import _with_exact_ends
@@ -293,6 +293,17 @@ def test_weights_that_do_not_fit_the_recipe_are_refused_by_both_engines(bundle: 
         open_engine(bundle, stage, "cpu", engine="openvino")
     with pytest.raises(BundleError, match=r"whole\.safetensors: tensor .*: wanted shape"):
         open_engine(bundle, stage, "cpu", engine="torch")
+
+
+def test_a_file_that_openvino_could_run_is_refused_where_its_recipe_names_a_network_that_is_none(
+    bundle: Bundle,
+) -> None:
+    for stage, words in (
+        (replace(RECIPE.stages[0], network="nonet"), "network: wanted one of csr_unet, .*, got 'nonet'"),
+        (replace(RECIPE.stages[0], arguments={"depth": 3}), "network unet: unknown argument 'depth'"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            open_engine(bundle, stage, "cpu", engine="openvino")
 
 
 @pytest.mark.parametrize(

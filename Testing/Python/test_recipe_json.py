@@ -106,6 +106,7 @@ def stages(draw: st.DrawFn, number: int, phases: int) -> Stage:
         region="whole" if first else draw(st.sampled_from(["whole", "liver", "lesion"])),
         context_slices=slices,
         task=task,
+        temperature=draw(st.floats(0.1, 10)) if task == "segment" else 1.0,
     )
 
 
