@@ -16,8 +16,8 @@ from ..geometry import Box, GridGeometry, fit_grid, whole_box
 from ..postprocessing import Evidence, large_components
 from ..recipe import CoarseToFine, Postprocessing, Recipe
 from . import Outcome
-from .evidence import nested_evidence
-from .maps import NEVER, in_half_precision, on_grid
+from .evidence import nested_evidence, within
+from .maps import NEVER, filled, in_half_precision, on_grid
 from .refinement import carried_over, refined_lesions
 from .stages import Networks, StageOutput, Study
 
@@ -28,7 +28,7 @@ def run(study: Study, networks: Networks) -> Outcome:
     options = networks.recipe.coarse_to_fine or CoarseToFine()
     liver = networks.run(study, roles.liver, whole_box(study.scan), in_half_precision)
     box, organ = _liver_region(study, networks, liver)
-    coarse = networks.run(study, roles.coarse, box)
+    coarse = networks.run(study, roles.coarse, box, filled_up=True)
     with study.step("small lesions"):
         geometry, found = _detect(study, networks, roles, options, box, coarse)
         small = smaller_than(found, options.small_lesion_mm)
@@ -112,10 +112,9 @@ def fuse(
         reach_mm: how far outside the liver a lesion may lie.
     """
     tumour = np.maximum(coarse, refined)
-    organ = liver > 0
+    organ = filled(liver > 0)
     if organ.any():
-        inside = _reach(organ, geometry, reach_mm)
-        tumour = np.where(inside, tumour, NEVER)
+        tumour = np.where(organ | within(organ, geometry, reach_mm), tumour, NEVER)
     return nested_evidence(np.maximum(liver, tumour), tumour, geometry, rules, reach_mm=0.0)
 
 
@@ -134,7 +133,7 @@ def _detect(
 ) -> tuple[GridGeometry, list[Detection]]:
     """Findings of the recipe's detector, and the grid that they are told on."""
     if roles.detector is not None:
-        output = networks.run(study, roles.detector, box)
+        output = networks.run(study, roles.detector, box, filled_up=True)
         proposals = output.logits[len(networks.stage(roles.detector).classes) :]
         spacing = output.geometry.spacing_mm[::-1]
         score, overlap = options.detector_score, options.detector_overlap
@@ -143,12 +142,3 @@ def _detect(
     probability = 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
     vote = scaled_vote(logit, options.detector_factor)
     return coarse.geometry, seg2det(vote, probability, coarse.geometry.spacing_mm[::-1])
-
-
-def _reach(organ: np.ndarray, geometry: GridGeometry, reach_mm: float) -> np.ndarray:
-    """The liver with its holes, and what lies so near to it."""
-    import edt
-    import fill_voids
-
-    whole = np.asarray(fill_voids.fill(organ)).astype(bool)
-    return np.asarray(edt.edt(~whole, anisotropy=geometry.spacing_mm[::-1]) <= reach_mm)

@@ -1,6 +1,9 @@
-"""Maps of logits: in half the memory, and on another network's grid."""
+"""Maps of a network's grid: in half the memory, on another grid, of a part of it, without holes."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,3 +22,23 @@ def on_grid(logits: np.ndarray, own: GridGeometry, other: GridGeometry) -> np.nd
 def in_half_precision(logits: np.ndarray) -> np.ndarray:
     """The same in float16, from -100 to 100: beyond them nothing is any surer. A `reduce` for `Networks.run`."""
     return np.clip(logits, -100, 100).astype(np.float16)
+
+
+def cropped(geometry: GridGeometry, box: tuple[slice, ...]) -> GridGeometry:
+    """The grid of a part of a grid's array, told as slices (k, j, i) with both ends."""
+    k, j, i = box
+    size = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
+    return dataclasses.replace(geometry, origin=place_of(geometry, (i.start, j.start, k.start)), size=size)
+
+
+def place_of(geometry: GridGeometry, voxel: Sequence[float]) -> tuple[float, ...]:
+    """Where a place (i, j, k) of a grid lies, LPS millimetres; a voxel's centre is a whole number."""
+    frame = geometry.image(np.zeros((1, 1, 1), np.uint8))
+    return tuple(frame.TransformContinuousIndexToPhysicalPoint([float(each) for each in voxel]))
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A (k, j, i) mask with its holes."""
+    import fill_voids
+
+    return np.asarray(fill_voids.fill(mask)).astype(bool)

@@ -19,7 +19,7 @@ from ..recipe import Recipe, Slices, Triple
 from ..windows import Window, cut, paste, shifted_inside, window_around
 from . import Outcome
 from .evidence import nested_evidence
-from .maps import NEVER, in_half_precision
+from .maps import NEVER, cropped, in_half_precision
 from .stages import Networks, StageOutput, Study
 
 COARSE, FINE = 0, 1
@@ -83,9 +83,7 @@ def _slices_with_liver(output: StageOutput, networks: Networks) -> tuple[StageOu
         return output, organ
     first, end = max(0, box[0].start - _SLICES_BESIDE), min(len(organ), box[0].stop + _SLICES_BESIDE)
     i, j, _ = output.geometry.size
-    frame = output.geometry.image(np.zeros((1, 1, 1), np.uint8))
-    origin = tuple(frame.TransformContinuousIndexToPhysicalPoint((0.0, 0.0, float(first))))
-    geometry = dataclasses.replace(output.geometry, origin=origin, size=(i, j, end - first))
+    geometry = cropped(output.geometry, (slice(first, end), slice(0, j), slice(0, i)))
     volumes = [each if each is None else each[first:end] for each in output.volumes]
     return StageOutput(output.logits[:, first:end], geometry, volumes), organ[first:end]
 

@@ -13,14 +13,19 @@ import SimpleITK as sitk
 from ..errors import RecipeError, warn
 from ..geometry import Box, GridGeometry, box_of_mask, box_within, fit_grid, resample_to_grid, widened
 from ..inference import Engine, Reduce, run_network
-from ..preprocessing import liver_level, padding_value, scale_intensity, with_context
+from ..preprocessing import confined, liver_level, padding_value, scale_intensity, with_context
 from ..recipe import Crop, Recipe, Stage
+from ..windows import Window, cut, shifted_inside
 
 Progress = Callable[[str, float], None]
 """Told the name of the step under way and the share of it that is done, 0 to 1."""
 
 Volumes = list[np.ndarray | None]
 """Grey values (k, j, i) of the scan and of each phase on one grid; None where there are none."""
+
+
+OrganOn = Callable[[GridGeometry], np.ndarray]
+"""The organ that a stage found, as a (k, j, i) mask of another grid."""
 
 
 def silent(step: str, share: float) -> None:
@@ -127,7 +132,15 @@ class Networks:
         """The network itself, for a system that feeds it in a way of its own."""
         return self._engines[self.stage(key).name]
 
-    def run(self, study: Study, key: str | int, box: Box, reduce: Reduce | None = None) -> StageOutput:
+    def run(
+        self,
+        study: Study,
+        key: str | int,
+        box: Box,
+        reduce: Reduce | None = None,
+        filled_up: bool = False,
+        organ_on: OrganOn | None = None,
+    ) -> StageOutput:
         """Show a box of the scan to a stage's network, on the stage's grid.
 
         Args:
@@ -135,17 +148,21 @@ class Networks:
             key: the stage.
             box: of the scan's voxels; what lies around it on the grid is padding.
             reduce: see `inference.run_network`.
+            filled_up: see `run_array`.
+            organ_on: what a stage that is `in_organ` sees, and that no other may be given.
         """
         stage = self.stage(key)
         with study.step(f"{stage.name}: prepare"):
             geometry = fit_grid(study.scan, box, stage.grid)
             volumes = study.volumes(box, geometry)
             array = self.input_of(study, key, volumes)
+            if organ_on is not None:
+                array = confined(array, organ_on(geometry))
         spacing = tuple(round(edge, 4) for edge in geometry.spacing_mm)
         study.stages[stage.name] = {"spacing_mm": spacing, "size_voxels": geometry.size}
         name = f"{stage.name}: network"
         with study.step(name):
-            logits = self.run_array(key, array, reduce, lambda share: study.progress(name, share))
+            logits = self.run_array(key, array, reduce, lambda share: study.progress(name, share), filled_up)
         return StageOutput(logits, geometry, volumes)
 
     def input_of(self, study: Study, key: str | int, volumes: Volumes) -> np.ndarray:
@@ -173,6 +190,7 @@ class Networks:
         array: np.ndarray,
         reduce: Reduce | None = None,
         progress: Callable[[float], None] | None = None,
+        filled_up: bool = False,
     ) -> np.ndarray:
         """Run a stage's network on an input that is ready: in the stage's windows where it is larger than they are.
 
@@ -181,9 +199,18 @@ class Networks:
             array: float32 (channels, k, j, i), as `input_of` gives it; each side a multiple of the grid's `multiples`.
             reduce: see `inference.run_network`.
             progress: told the share that is done.
+            filled_up: where it is smaller than they are, it stands in the middle of one, as in training; for networks
+                whose answer depends on all that a window shows, by channel weights or instance normalisation.
 
         Returns:
-            float32 logits (classes, k, j, i), or what `reduce` makes of them.
+            float32 logits (classes, k, j, i), by the stage's temperature, or what `reduce` makes of them.
         """
-        stage = self.stage(key)
-        return run_network(self.engine(key), array, stage.window, stage.overlap, progress, reduce)
+        stage, shape = self.stage(key), array.shape[1:]
+        size = tuple(map(max, shape, stage.window[::-1])) if filled_up and stage.window else shape
+        seen = shifted_inside(Window((0, 0, 0), size), shape)
+        if size != shape:
+            array = cut(array, seen, float(array.min()))
+        logits = run_network(
+            self.engine(key), array, stage.window, stage.overlap, progress, reduce, temperature=stage.temperature
+        )
+        return logits[(slice(None), *seen.covered(shape))]

@@ -75,6 +75,11 @@ def sees_nothing(channels: np.ndarray) -> np.ndarray:
     return yes(np.zeros(channels.shape[1:], bool))
 
 
+def finds_nothing(channels: np.ndarray) -> np.ndarray:
+    """As a detector: two classes, and seven numbers for a finding at every voxel that is hardly one."""
+    return np.full((9, *channels.shape[1:]), -9.0)
+
+
 def doubts_tumours(channels: np.ndarray) -> np.ndarray:
     """Tumours with a probability of 0.3, which no vote but a scaled one finds."""
     return np.where(sees_tumours(channels) > 0, np.log(3 / 7), -6.0)
@@ -137,6 +142,15 @@ def test_a_small_lesion_that_the_coarse_network_doubts_is_found_by_detector_and_
     assert match_lesions(wanted, refined).found == (1,)
 
 
+def test_a_scaled_vote_makes_no_lesion_more_probable_than_it_is(ellipsoid_scan: EllipsoidScan) -> None:
+    # Of odds of 3 to 7, four times as many win the detector's vote; the ellipsoid that fills an empty slice is as sure
+    # as the plain probability, 0.3, and loses its own.
+    scan, _ = drawn(ellipsoid_scan, SMALL)
+    found, labels, _ = outcome(scan, coarse=doubts_tumours, fine=sees_nothing)
+    assert found.details == {"detections": 1, "refined": 1}
+    assert not (labels == 2).any()
+
+
 def test_a_lesion_of_30_mm_is_not_refined(ellipsoid_scan: EllipsoidScan) -> None:
     scan, _ = drawn(ellipsoid_scan, LARGE)
     found, labels, fine = outcome(scan, fine=sees_nothing)
@@ -151,6 +165,18 @@ def test_without_a_detection_the_liver_alone_is_left(ellipsoid_scan: EllipsoidSc
     assert found.details == {"detections": 0, "refined": 0}
     assert fine.shapes == []
     assert dice(labels == 1, wanted == 1) > 0.95
+
+
+def test_lesions_of_both_parts_of_a_liver_in_two_parts_are_found() -> None:
+    volume = np.full((30, 50, 70), 220, np.int16)
+    volume[5:25, 10:40, 5:35] = 110
+    volume[10:20, 15:30, 50:62] = 110  # a tenth of the other
+    volume[13:17, 20:24, 54:58] = 60
+    scan = sitk.GetImageFromArray(volume)
+    scan.SetSpacing((3.0, 3.0, 3.0))
+    _, labels, _ = outcome(scan)
+    assert match_lesions(np.where(volume == 60, 2, 0), labels).found == (1,)
+    assert (labels[10:20, 15:30, 50:62] > 0).mean() > 0.9
 
 
 def test_a_scan_without_a_found_liver_is_searched_whole_with_a_warning(ellipsoid_scan: EllipsoidScan) -> None:
@@ -323,6 +349,25 @@ def test_printed_and_repaired_differ_in_the_detector_the_norm_the_grids_and_the_
         "slices_beyond",
         "liver_reach_mm",
     }
+
+
+def test_a_liver_smaller_than_a_training_patch_is_filled_up_to_its_size(ellipsoid_scan: EllipsoidScan) -> None:
+    # Channels are weighed by their means over the window, which were learnt on whole patches.
+    scan, wanted = drawn(ellipsoid_scan, SMALL)
+    plain = recipe("as_printed", liver_reach_mm=5.0)
+    rules = {"liver": sees_liver, "coarse": sees_tumours, "detector": finds_nothing, "fine": sees_tumours}
+    labels = []
+    for window in (None, (56, 48, 40)):
+        engines = {name: ByRule(rule) for name, rule in rules.items()}
+        stages = tuple(
+            dataclasses.replace(stage, window=window if stage.name in ("coarse", "detector") else None)
+            for stage in plain.stages
+        )
+        found = run(Study(scan, {}, "CT"), Networks(dataclasses.replace(plain, stages=stages), engines))
+        labels.append(sitk.GetArrayFromImage(found.evidence.labels_like(scan)))
+    assert engines["coarse"].shapes == engines["detector"].shapes == [(1, 40, 48, 56)]
+    assert match_lesions(wanted, labels[1]).found == (1,)
+    np.testing.assert_array_equal(labels[1], labels[0])  # these networks go by single voxels
 
 
 @pytest.mark.parametrize("variant", ["as_printed", "repaired"])

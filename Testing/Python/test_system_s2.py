@@ -195,6 +195,17 @@ def test_without_a_liver_in_the_body_s_box_the_whole_scan_is_searched_and_the_re
     assert second.sizes == []
 
 
+def test_a_liver_outside_of_what_was_taken_for_the_body_is_found_in_the_whole_scan() -> None:
+    volume = np.full((30, 60, 80), -1000, np.int16)
+    volume[3:27, 5:55, 4:44] = FAT  # the largest thing, and no body
+    volume[8:22, 15:45, 54:76] = LIVER
+    scan = sitk.GetImageFromArray(volume)
+    scan.SetSpacing((4.0, 4.0, 5.0))
+    with pytest.warns(LiverTumorSegWarning, match="no liver was found in the body's box; the whole scan was searched"):
+        found, _, _ = outcome(scan, recipe(), tumour=never)
+    assert dice(labels_of(found, scan) == 1, volume == LIVER) > 0.9
+
+
 def test_without_a_body_the_liver_is_searched_in_all_of_the_scan() -> None:
     air = sitk.GetImageFromArray(np.random.default_rng(0).normal(-950, 20, (12, 40, 40)).astype(np.float32))
     air.SetSpacing((4.0, 4.0, 6.0))

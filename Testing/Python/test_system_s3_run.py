@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from LiverTumorSegLib.bundle import Bundle
 from LiverTumorSegLib.errors import LiverTumorSegWarning, RecipeError
 from LiverTumorSegLib.lesions import find_lesions
 from LiverTumorSegLib.output import lesion_columns
 from LiverTumorSegLib.recipe import Axis, Grid, Intensity, Phase, Recipe, Stage, Typing
+from LiverTumorSegLib.segmenter import Segmenter
 from LiverTumorSegLib.systems import Outcome, system_named
 from LiverTumorSegLib.systems.stages import Networks, Study
 
@@ -168,6 +171,23 @@ def test_outside_the_liver_the_patch_network_sees_nothing() -> None:
     assert set(values.tolist()) == {-100.0, FALSE, SURE, FAINT, LIVER}  # -100 stands for 0: no fat, no air
 
 
+def test_a_hole_in_what_was_seen_of_the_liver_is_shown_to_the_patch_network() -> None:
+    array = patient()
+    array[14:17, 14:17, 14:17] = 180  # below a lesion; the first network calls it background
+    _, engines = run(array, recipe())
+    assert any((np.abs(patch * 350 - 100 - 180) < 1).any() for patch in engines["patch"].seen)
+
+
+def test_a_scan_smaller_than_a_training_patch_is_filled_up_to_its_size() -> None:
+    # Instance normalisation of a few voxels is another one than of whole patches, and of a single one it is none.
+    array = patient()
+    made = recipe()
+    wide = dataclasses.replace(made.stages[0], window=(64, 56, 40))
+    outcome, engines = run(array, dataclasses.replace(made, stages=(wide, made.stages[1])))
+    assert {seen.shape for seen in engines["whole"].seen} == {(1, 1, 40, 56, 64)}
+    assert [kind.name for kind in outcome.kinds] == ["metastasis", "cyst"]
+
+
 def test_phases_are_laid_on_the_scan_first_and_how_well_is_reported() -> None:
     array = patient()
     array[6:26, 8:40, 8:14] = FAINT  # so that the liver has no mirror image
@@ -184,6 +204,22 @@ def test_phases_are_laid_on_the_scan_first_and_how_well_is_reported() -> None:
     assert told["after"] > told["before"] + 0.03
     assert told["displacement_mm"][0] == pytest.approx(6, abs=1)
     json.dumps(outcome.details)
+
+
+@pytest.mark.filterwarnings("ignore:phase arterial. not registered, that made it no better")
+def test_phases_that_lie_on_the_scan_already_need_not_be_registered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bundle = Bundle(tmp_path, recipe(("arterial",), register="affine"), {"version": "0"}, "0" * 64)
+    engines = {"whole": ByGreyValue(NAMES, WHOLE), "patch": ByGreyValue(PATCH_NAMES, PATCHES)}
+    monkeypatch.setattr("LiverTumorSegLib.segmenter.open_engine", lambda _, stage, **more: engines[stage.name])
+    scan = image_of(patient())
+    for registration in (True, False):
+        done = Segmenter(bundle, device="cpu", registration=registration)(scan, phases={"arterial": scan})
+        steps = [step for step in done.provenance.seconds if step.startswith("registration")]
+        assert (len(steps) == 1) == registration
+        assert len(done.lesions) == 2
+    assert done.provenance.details["registration"] == "switched off"
 
 
 def test_missing_phases_are_zero_and_given_ones_are_channels() -> None:
@@ -233,6 +269,14 @@ def test_all_classes_of_the_whole_scan_are_never_held_at_once() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.8 * all_classes
+
+
+def test_of_a_long_scan_only_the_livers_surroundings_are_kept() -> None:
+    long = np.concatenate([patient(), np.full((32, 48, 120), AIR, np.int16)], axis=2)
+    outcome, _ = run(long, recipe())
+    # The liver ends at voxel 40, and the margin of 60 mm 30 voxels further on.
+    assert outcome.evidence.geometry.size == (70, 48, 32)
+    assert len(outcome.kinds) == 2
 
 
 def test_a_recipe_whose_stages_lie_on_two_grids_is_refused() -> None:

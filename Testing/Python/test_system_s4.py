@@ -161,6 +161,18 @@ def test_without_a_coarse_tumour_the_crop_falls_back_on_the_livers_centroid(elli
     assert dice(labels == 2, sitk.GetArrayFromImage(truth) == 2) > 0.95
 
 
+def test_the_slices_of_both_parts_of_a_liver_in_two_parts_are_looked_at() -> None:
+    volume = np.full((24, 40, 40), -90, np.int16)
+    volume[2:12, 4:36, 4:36] = 110
+    volume[16:22, 10:26, 10:26] = 110  # a sixth of the other, 12 mm above it
+    volume[18:20, 16:20, 16:20] = 60
+    scan = sitk.GetImageFromArray(volume)
+    scan.SetSpacing((3.0, 3.0, 3.0))
+    _, labels, _ = outcome(scan, used=recipe(spacing_mm=None))
+    assert dice(labels > 0, volume > 0) > 0.98
+    assert dice(labels == 2, volume == 60) > 0.9
+
+
 def test_as_printed_a_slice_without_a_coarse_tumour_keeps_none(ellipsoid_scan: EllipsoidScan) -> None:
     found, labels, fine = outcome(ellipsoid_scan()[0], sees_liver_only, used=recipe("as_printed", spacing_mm=None))
     assert (found.details, fine.sizes) == ({"crops": 0, "crops_centred_on": "liver"}, [])

@@ -49,6 +49,7 @@ EPOCHS, STEPS = {"liver": 10, "coarse": 16, "detector": 16, "fine": 10}, 25
 PATCH = {"liver": (48, 48, 1), "coarse": (32, 32, 16), "detector": (48, 48, 24), "fine": (64, 64, 1)}
 BATCH = {"liver": 6, "coarse": 3, "detector": 2, "fine": 8}
 GROUPS_MM = ((0.0, 10.0), (10.0, 30.0), (30.0, 1000.0))
+SOURCE = "drawn by Testing/Systems/s0_scans.py"
 NO_DETECTION = 1e-9  # a factor at which nothing is detected, so that the coarse network is alone
 
 Method = Callable[[sitk.Image], np.ndarray]
@@ -95,10 +96,31 @@ def _grid(stage: str) -> Grid:
 
 def trained(recipe: Recipe, folder: Path, cases: Path) -> Bundle:
     """A bundle of a recipe."""
+    return export_bundle(recipe, _fitted(recipe, folder, cases), folder / "bundle", SOURCE, "none")
+
+
+def with_retina(recipe: Recipe, folder: Path, cases: Path) -> Bundle:
+    """The repaired bundle of a folder with the printed detector in seg2det's place, the only network trained here."""
+    printed = small_recipe("as_printed")
+    number = next(n for n, stage in enumerate(printed.stages) if stage.task == "detect")
+    options = dataclasses.replace(recipe.coarse_to_fine or CoarseToFine(), detector="retina")
+    recipe = dataclasses.replace(
+        recipe,
+        stages=(*recipe.stages, printed.stages[number]),
+        training=(*recipe.training, printed.training[number]),
+        coarse_to_fine=options,
+    )
+    weights = [folder / "repaired" / f"{stage.name}.best.safetensors" for stage in recipe.stages[:-1]]
+    weights += _fitted(recipe, folder / "retina", cases, (len(weights),))
+    return export_bundle(recipe, weights, folder / "retina" / "bundle", SOURCE, "none")
+
+
+def _fitted(recipe: Recipe, folder: Path, cases: Path, stages: tuple[int, ...] | None = None) -> list[Path]:
+    """Weights of a recipe's stages."""
     found = find_cases(cases, "synthetic")
     source = MeasuredSource(recipe, found[:TRAINING], found[TRAINING:], Cache(folder / "cache"), seed=1)
     told = Run(recipe, source, folder, seed=1, workers=0, on_epoch=lambda name, line: print(name, line, flush=True))
-    return export_bundle(recipe, train(told), folder / "bundle", "drawn by Testing/Systems/s0_scans.py", "none")
+    return train(told, stages)
 
 
 def method(bundle: Bundle, engine: str = "auto", **options: Any) -> Method:
@@ -160,7 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variant", choices=("repaired", "as_printed"), default="repaired")
+    parser.add_argument("--retina", action="store_true", help="ask the repaired one with the printed detector, too")
     given = parser.parse_args()
+    if given.retina and given.variant != "repaired":
+        parser.error("--retina is for the repaired variant: the printed one has this detector")
     folder: Path = given.folder
     torch.set_num_threads(1)
     cases = s0_scans.write(folder / "cases", 1000, TRAINING + VALIDATION)
@@ -169,6 +194,8 @@ def main() -> None:
     methods["S0"] = method(bundle)
     if bundle.recipe.coarse_to_fine is not None and bundle.recipe.coarse_to_fine.detector == "retina":
         methods["S0 with seg2det"] = method(bundle, detector="seg2det")
+    if given.retina:
+        methods["S0 with Retina U-Net"] = method(with_retina(bundle.recipe, folder, cases))
     held_out = s0_scans.write(folder / "held_out", 2000, HELD_OUT)
     figures = judge(methods, held_out, folder / given.variant / "predictions")
     (folder / given.variant / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
+from drawn import draw, figures_of
 
 from LiverTumorSegLib.bundle import Bundle
 from LiverTumorSegLib.datasets.cases import DatasetCase
 from LiverTumorSegLib.datasets.layouts import find_cases
-from LiverTumorSegLib.evaluation.metrics import dice
 from LiverTumorSegLib.inference import open_engine
-from LiverTumorSegLib.matching import match_lesions
 from LiverTumorSegLib.recipe import Axis, Grid, Recipe, load_recipe
 from LiverTumorSegLib.resources import resource_path
 from LiverTumorSegLib.systems.body_cascade import run
@@ -33,7 +32,6 @@ from LiverTumorSegLib.systems.stages import Networks, Study
 from LiverTumorSegLib.training.caching import Cache
 from LiverTumorSegLib.training.export import export_bundle
 from LiverTumorSegLib.training.measured import MeasuredSource
-from LiverTumorSegLib.training.synthesis.cases import write_case
 from LiverTumorSegLib.training.trainer import Run, train
 
 DRAWN_MM = 3.0
@@ -98,15 +96,6 @@ def small_recipe(choice: Choice, steps: int) -> Recipe:
     return dataclasses.replace(shipped, stages=tuple(stages), training=tuple(trainings))
 
 
-def draw(folder: Path, first: int, count: int) -> list[DatasetCase]:
-    """CT scans with these seeds, and their labels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(first, first + count):
-        if not (folder / f"case_{seed:04d}_labels.nii.gz").exists():
-            write_case(folder, f"case_{seed:04d}", seed, "CT", spacing_mm=DRAWN_MM)
-    return list(find_cases(folder, "synthetic"))
-
-
 def trained(name: str, steps: int, folder: Path, cases: Sequence[DatasetCase], validation: int) -> Bundle:
     """The bundle of one choice."""
     recipe = small_recipe(CHOICES[name], steps)
@@ -130,16 +119,7 @@ def judge(bundle: Bundle, cases: Sequence[DatasetCase]) -> list[dict[str, float]
         if not (truth == 2).any():
             continue
         labels = sitk.GetArrayFromImage(run(Study(scan, {}, "CT"), networks).evidence.labels_like(scan))
-        matching = match_lesions(truth == 2, labels == 2, "overlap")
-        figures.append(
-            {
-                "liver_dice": dice(truth > 0, labels > 0),
-                "tumour_dice": dice(truth == 2, labels == 2),
-                "found": len(matching.found),
-                "missed": len(matching.missed),
-                "false": len(matching.false_positives),
-            }
-        )
+        figures.append(figures_of(truth, labels, "overlap"))
     return figures
 
 
@@ -171,8 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     training, validation, held_out = options.cases
     torch.set_num_threads(1)
-    cases = draw(options.folder / "cases", 1000, training + validation)
-    others = draw(options.folder / "held_out", 2000, held_out)
+    cases = find_cases(draw(options.folder / "cases", 1000, training + validation, DRAWN_MM), "synthetic")
+    others = find_cases(draw(options.folder / "held_out", 2000, held_out, DRAWN_MM), "synthetic")
     for name in options.only:
         bundle = trained(name, options.steps, options.folder, cases, validation)
         figures = json.dumps(judge(bundle, others), indent=2)

@@ -25,14 +25,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
+from drawn import draw, figures_of
 from scipy.stats import wilcoxon
 
 from LiverTumorSegLib.bundle import Bundle
 from LiverTumorSegLib.datasets.layouts import find_cases
-from LiverTumorSegLib.evaluation.metrics import dice
 from LiverTumorSegLib.geometry import whole_box
 from LiverTumorSegLib.inference import open_engine
-from LiverTumorSegLib.matching import match_lesions
 from LiverTumorSegLib.recipe import Axis, Grid, Recipe, Slices, Stage, Training, load_recipe
 from LiverTumorSegLib.resources import resource_path
 from LiverTumorSegLib.systems.evidence import nested_evidence
@@ -41,7 +40,6 @@ from LiverTumorSegLib.systems.stages import Networks, Study
 from LiverTumorSegLib.training.caching import Cache
 from LiverTumorSegLib.training.export import export_bundle
 from LiverTumorSegLib.training.measured import MeasuredSource
-from LiverTumorSegLib.training.synthesis.cases import write_case
 from LiverTumorSegLib.training.trainer import Run, train
 
 MM, CROP, SLICE = 3.0, 64, (144, 112)
@@ -84,15 +82,6 @@ def without_crop(recipe: Recipe) -> Recipe:
     stage: Stage = dataclasses.replace(recipe.stages[FINE], region="whole", window=recipe.stages[COARSE].window)
     training: Training = dataclasses.replace(recipe.training[FINE], patch=(*SLICE, 1))
     return dataclasses.replace(recipe, stages=(recipe.stages[COARSE], stage), training=(recipe.training[0], training))
-
-
-def draw(folder: Path, first: int, count: int) -> Path:
-    """CT scans with these seeds, and their labels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(first, first + count):
-        if not (folder / f"case_{seed:04d}_labels.nii.gz").exists():
-            write_case(folder, f"case_{seed:04d}", seed, "CT", spacing_mm=MM)
-    return folder
 
 
 def trained(recipe: Recipe, folder: Path, cases: Path, coarse: Path | None = None) -> Bundle:
@@ -139,17 +128,7 @@ def judge(found: dict[str, Method], cases: Path) -> dict[str, list[dict[str, flo
         if not (truth == 2).any():
             continue
         for name, method in found.items():
-            labels = method(scan)
-            matching = match_lesions(truth == 2, labels == 2, "half")
-            figures[name].append(
-                {
-                    "liver_dice": dice(truth > 0, labels > 0),
-                    "tumour_dice": dice(truth == 2, labels == 2),
-                    "found": len(matching.found),
-                    "missed": len(matching.missed),
-                    "false": len(matching.false_positives),
-                }
-            )
+            figures[name].append(figures_of(truth, method(scan), "half"))
     return figures
 
 
@@ -178,11 +157,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
     torch.set_num_threads(1)
-    cases = draw(folder / "cases", 1000, TRAINING + VALIDATION)
+    cases = draw(folder / "cases", 1000, TRAINING + VALIDATION, MM)
     recipe = small_recipe()
     crop = trained(recipe, folder / "crop", cases)
     whole = trained(without_crop(recipe), folder / "whole", cases, folder / "crop" / "coarse.best.safetensors")
-    figures = judge(methods(crop, whole), draw(folder / "held_out", 2000, HELD_OUT))
+    figures = judge(methods(crop, whole), draw(folder / "held_out", 2000, HELD_OUT, MM))
     (folder / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
     print(report(figures))
 

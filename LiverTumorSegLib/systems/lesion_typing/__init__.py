@@ -20,7 +20,7 @@ from ...recipe import Recipe, Typing
 from ...registration import register
 from .. import Outcome
 from ..evidence import evidence_of, within
-from ..maps import NEVER
+from ..maps import NEVER, cropped, filled, place_of
 from ..stages import Networks, Study, Volumes
 from .patients import agreed, classify_patient, match
 from .reclassification import Tissue, reclassified
@@ -104,7 +104,7 @@ def _align(study: Study, options: Typing) -> dict[str, object]:
 def segment_whole(study: Study, networks: Networks, options: Typing) -> Region:
     """What UNet_whole says; of its classes only the votes are kept, of the scan only the liver's surroundings."""
     ballot = Ballot.of(networks.stage(WHOLE).classes, options.lesion_types, options.in_liver)
-    output = networks.run(study, WHOLE, whole_box(study.scan), ballot.count)
+    output = networks.run(study, WHOLE, whole_box(study.scan), ballot.count, filled_up=True)
     geometry = output.geometry
     votes = Votes.counted(output.logits, geometry.spacing_mm[::-1])
     organ = large_components(votes.organ(options.factor_high), networks.recipe.postprocessing.keep_liver_above)
@@ -115,7 +115,7 @@ def segment_whole(study: Study, networks: Networks, options: Typing) -> Region:
         found = tuple(slice(n // 2, n // 2 + 1) for n in organ.shape)
     box = _widened(found, organ.shape, geometry.spacing_mm[::-1])
     volumes: Volumes = [None if each is None else each[box].copy() for each in output.volumes]
-    return Region(votes.within(box), _filled(organ[box]), volumes, _cropped(geometry, box))
+    return Region(votes.within(box), filled(organ[box]), volumes, cropped(geometry, box))
 
 
 def tissue_of(study: Study, networks: Networks, region: Region, options: Typing) -> Tissue:
@@ -164,7 +164,7 @@ def _evidence(region: Region, kept: Sequence[Proposal], factor: float, networks:
 
 
 def _lesion_kind(proposal: Proposal, geometry: GridGeometry, options: Typing) -> LesionKind:
-    left, back, head = _place(geometry, _inner_place(proposal))
+    left, back, head = place_of(geometry, _inner_place(proposal))
     return LesionKind(options.lesion_types[proposal.kind], proposal.score, (-left, -back, head))
 
 
@@ -186,21 +186,3 @@ def _widened(box: Slices, shape: tuple[int, ...], spacing_mm: Sequence[float]) -
     margins = [round(_MARGIN_MM / edge) for edge in spacing_mm]
     sides = zip(box, margins, shape, strict=True)
     return tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in sides)
-
-
-def _cropped(geometry: GridGeometry, box: Slices) -> GridGeometry:
-    """The grid of a part of a grid's array."""
-    k, j, i = box
-    size = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
-    return dataclasses.replace(geometry, origin=_place(geometry, (i.start, j.start, k.start)), size=size)
-
-
-def _place(geometry: GridGeometry, voxel: tuple[int, int, int]) -> tuple[float, ...]:
-    """Where a voxel (i, j, k) of a grid lies, LPS millimetres."""
-    return tuple(geometry.image(np.zeros((1, 1, 1), np.uint8)).TransformIndexToPhysicalPoint(voxel))
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    import fill_voids
-
-    return np.asarray(fill_voids.fill(mask)).astype(bool)
