@@ -295,7 +295,8 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
             sensitivity: above 1 calls lesions more readily, below 1 less.
             separateLesions: a segment for each lesion.
             progress: told the step under way and the share of it that is done, 0 to 1.
-            phases: further scans of the study by the names that the bundle gives them; nothing is registered.
+            phases: further scans of the study by the names that the bundle gives them; its recipe says whether they are
+                registered.
 
         Returns:
             The vtkMRMLSegmentationNode.

@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     options = _parser().parse_args(arguments)
     console: Console = JsonConsole() if options.json else QuietConsole() if options.quiet else BarConsole()
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        signal.signal(signal.SIGTERM, _as_interrupt)
         return int(options.run(options, console) or 0)
     except LiverTumorSegError as error:
         console.close()
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.close()
         print("livertumorseg: interrupted; nothing was written", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)  # what comes after is no work to be broken off
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -60,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_demo(commands.add_parser("demo", parents=[talk], help="segment a synthetic abdomen and score the result"))
     add_synthesise(commands.add_parser("synthesise", parents=[talk], help="draw synthetic scans with lesions"))
-    add_train(commands.add_parser("train", parents=[talk], help="train a recipe on synthetic scans"))
-    add_bundle(commands.add_parser("bundle", help="list, show or import bundles"), talk)
+    add_train(commands.add_parser("train", parents=[talk], help="train a recipe on measured cases or synthetic scans"))
+    add_bundle(commands.add_parser("bundle", help="list, show, import or calibrate bundles"), talk)
     add_dataset(commands.add_parser("dataset", help="check, split or convert a data set"), talk)
     add_evaluate(
         commands.add_parser("evaluate", parents=[talk], help="score predictions by references", description=EVALUATE)

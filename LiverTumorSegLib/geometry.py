@@ -14,7 +14,8 @@ from itertools import product
 import numpy as np
 import SimpleITK as sitk
 
-from .recipe import Axis, Grid
+from .errors import RecipeError
+from .recipe import LARGEST_GRID, Axis, Grid
 
 # Scans turned by no more than this keep their own axes: no turn of the voxels, faster, and within
 # what the networks saw in training.
@@ -94,6 +95,9 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
         image: the scan.
         box: the region that the network shall see.
         grid: spacing, shape or one rule an axis, see `recipe.Grid`.
+
+    Raises:
+        RecipeError: it would have more than `LARGEST_GRID` voxels.
     """
     direction = _grid_direction(image)
     corners = np.array([_corner(image, box, ends) for ends in product((0, 1), repeat=3)]) @ direction
@@ -106,6 +110,7 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
         isotropic = np.full(3, grid.spacing_mm or 1.0)
         spacing = isotropic if grid.axes is None else _spacing_of_axes(image, grid.axes)
         size = _rounded_up(extent, spacing, np.array(grid.multiples))
+    _check_size(size, spacing)
     first = (low + high) / 2 - (size - 1) / 2 * spacing
     if grid.axes is not None:
         # An odd number of voxels too many goes to the far side, so that a grid of the scan's own voxels lies on them.
@@ -113,6 +118,13 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
     origin = direction @ first
     (x, y, z), (i, j, k) = map(float, spacing), (int(n) for n in size)
     return GridGeometry(tuple(map(float, origin)), (x, y, z), tuple(map(float, direction.ravel())), (i, j, k))
+
+
+def _check_size(size: np.ndarray, spacing: np.ndarray) -> None:
+    voxels = math.prod(int(n) for n in size)
+    if voxels > LARGEST_GRID:
+        got = f"{'×'.join(str(n) for n in size)} of {'×'.join(f'{s:.3g}' for s in spacing)} mm"
+        raise RecipeError(f"grid: wanted at most {LARGEST_GRID} voxels over this scan, got {voxels}: {got}")
 
 
 def _spacing_of_axes(image: sitk.Image, axes: tuple[Axis, Axis, Axis]) -> np.ndarray:

@@ -130,7 +130,7 @@ def find_lesions(
     """
     if image is not None and image.GetSize() != labels.GetSize():
         raise ImageError(f"lesions: wanted a scan of {labels.GetSize()} voxels like the labels, got {image.GetSize()}")
-    tumour = sitk.GetArrayFromImage(labels) == TUMOUR
+    tumour = sitk.GetArrayViewFromImage(labels) == TUMOUR
     places = [(_voxel(labels, kind.place_ras_mm), kind) for kind in kinds]
     return [
         _typed(_measure(number, box, mask, labels, image, probability), places, box, mask)

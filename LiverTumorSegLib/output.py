@@ -211,13 +211,19 @@ def aside(directory: Path) -> Iterator[Path]:
 
 
 def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
-    algorithm = segmentation.provenance.algorithm
-    labels, lesions = segmentation.labels, segmentation.lesions
-    write_lesions(lesions, folder / TABLE)
-    write_nifti(labels, folder / NIFTI)
-    write_seg_nrrd(labels, folder / SEG_NRRD, SEGMENTS, algorithm)
-    if html:
-        _write_page(segmentation, folder / PAGE)
+    """Every file; label maps while another process draws the page's 3D picture."""
+
+    def write_labels() -> None:
+        write_nifti(segmentation.labels, folder / NIFTI)
+        write_seg_nrrd(segmentation.labels, folder / SEG_NRRD, SEGMENTS, segmentation.provenance.algorithm)
+
+    if html and _page_can_be_written():
+        from .report import write_html
+
+        write_html(segmentation, folder / PAGE, meanwhile=write_labels)
+    else:
+        write_labels()
+    write_lesions(segmentation.lesions, folder / TABLE)
     (folder / REPORT).write_text(report_json(segmentation), encoding="utf-8", newline="\n")
 
 
@@ -231,14 +237,12 @@ def write_lesions(lesions: Sequence[Lesion], path: Path) -> None:
         table.writerows(lesion_columns(lesion, typed) for lesion in lesions)
 
 
-def _write_page(segmentation: Segmentation, path: Path) -> None:
+def _page_can_be_written() -> bool:
+    """Whether what the page needs is installed; else a warning."""
     missing = [name for module, name in (("jinja2", "Jinja2"), ("PIL", "Pillow")) if find_spec(module) is None]
     if missing:
         warn(f"no {PAGE}: {' and '.join(missing)} not installed; pip install 'LiverTumorSegLib[report]'")
-        return
-    from .report import write_html
-
-    write_html(segmentation, path)
+    return not missing
 
 
 def publish(fresh: Path, earlier: Path, directory: Path, files: Sequence[str] = FILES) -> list[Path]:

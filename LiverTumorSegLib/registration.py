@@ -31,6 +31,7 @@ _SAMPLES = 10_000
 _LEAST_GAIN = 0.003  # of mutual information; any two scans can be bent to share a little more
 _SEED = 1
 _LEAST_VOXELS = 2000
+_LEAST_SIDE = 4  # voxels of the coarse grid; ITK's smoothing takes no fewer
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,21 @@ def _search(
     voxels = np.count_nonzero(sitk.GetArrayViewFromImage(body))
     if voxels < _LEAST_VOXELS:
         return None, f"wanted a body of {_LEAST_VOXELS} coarse voxels, got {voxels}"
+    for each in (still, floating):
+        if min(each.GetSize()) < _LEAST_SIDE:
+            size = "×".join(map(str, each.GetSize()))
+            return None, f"wanted at least {_LEAST_SIDE} coarse voxels along each axis, got {size}"
     try:
         affine = _affine(still, floating, body)
         return (affine if method == "affine" else _deformation(still, floating, body, affine)), ""
     except RuntimeError as error:  # the only type SimpleITK raises; the scans may hardly overlap
-        return None, "the search failed: " + " ".join(str(error).split())[-120:]
+        return None, f"the search failed: {_last_words(str(error))}"
+
+
+def _last_words(text: str, most: int = 120) -> str:
+    """The end of a long message on one line; it begins with a whole word."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"…{text[-most:].partition(' ')[2]}"
 
 
 def _affine(still: sitk.Image, floating: sitk.Image, body: sitk.Image) -> sitk.Transform:

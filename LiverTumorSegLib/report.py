@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -29,8 +29,13 @@ LONG_SIDE_PIXELS = 640
 SIZE_3D = (900, 700)
 
 
-def write_html(segmentation: Segmentation, path: Path) -> None:
+def write_html(segmentation: Segmentation, path: Path, meanwhile: Callable[[], None] | None = None) -> None:
     """Write the report of one segmentation as a single HTML file.
+
+    Args:
+        segmentation: what to tell of.
+        path: the file.
+        meanwhile: what else is to be done while another process draws the 3D picture.
 
     Raises:
         OutputError: the file cannot be written, or Jinja or Pillow is not installed.
@@ -46,6 +51,8 @@ def write_html(segmentation: Segmentation, path: Path) -> None:
         view, labels = PatientView(segmentation), segmentation.labels
         liver = _cropped(labels, view)
         rendered = pool.submit(render_3d, liver, SIZE_3D)  # a child process; meanwhile we make all the rest
+        if meanwhile is not None:
+            meanwhile()
         content, seen, template = _content(segmentation, view), front_view(liver, SIZE_3D), _template()
         pixels = rendered.result()
     picture = None if pixels is None else _picture(pixels, seen, segmentation.lesions)

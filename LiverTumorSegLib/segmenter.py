@@ -5,6 +5,7 @@ check -> phases -> study -> system -> labels and provenance.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import sys
 import time
@@ -20,6 +21,7 @@ from .errors import recorded_warnings, warn
 from .images import calibrate_ct, check_image, modality_of
 from .inference import Engine, open_engine, resolve_device
 from .phases import prepared_phases
+from .recipe import Recipe, Typing
 from .segmentation import Provenance, Segmentation, check_sensitivity
 from .systems import Outcome, check_recipe, system_named
 from .systems.stages import Networks, Progress, Study, silent
@@ -34,6 +36,7 @@ def segment(
     precision: str = "auto",
     modality: str | None = None,
     sensitivity: float = 1.0,
+    registration: bool = True,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Find the liver and its tumours in one scan.
@@ -42,12 +45,14 @@ def segment(
         image: 3D CT (HU) or MR scan of any orientation and spacing.
         bundle: a loaded bundle, or the name or folder of one.
         phases: further scans of the same study by the names that the bundle's recipe gives them, on grids of their
-            own. They must lie in one frame of reference with the scan; systems that align them do so. Optional ones
-            may be missing and are then 0 in every voxel of the network's input.
+            own. They must lie in one frame of reference with the scan. Optional ones may be missing and are then 0 in
+            every voxel of the network's input.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "f32", "bf16" or "f16".
         modality: "CT" or "MR"; by default from the DICOM tag or the intensities.
         sensitivity: factor on the tumour's probability, see `Segmentation.with_sensitivity`.
+        registration: whether phases are brought onto the scan where the recipe says so; False for phases that lie on
+            it already.
         progress: told what is going on.
 
     Returns:
@@ -56,14 +61,21 @@ def segment(
     Raises:
         ImageError, BundleError, RecipeError, DeviceError: one line with wanted and got.
     """
-    segmenter = Segmenter(bundle, device=device, precision=precision)
+    segmenter = Segmenter(bundle, device=device, precision=precision, registration=registration)
     return segmenter(image, phases=phases, modality=modality, sensitivity=sensitivity, progress=progress)
 
 
 class Segmenter:
     """A bundle with its networks loaded, ready for scan after scan."""
 
-    def __init__(self, bundle: Bundle | str | Path = "default", *, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        bundle: Bundle | str | Path = "default",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        registration: bool = True,
+    ):
         """Load the bundle and open its networks on a device; see `segment` for the arguments."""
         began = time.perf_counter()
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -74,7 +86,8 @@ class Segmenter:
             for stage in self.bundle.recipe.stages
         ]
         names = [stage.name for stage in self.bundle.recipe.stages]
-        self._networks = Networks(self.bundle.recipe, dict(zip(names, self.engines, strict=True)))
+        recipe = self.bundle.recipe if registration else _with_phases_as_they_lie(self.bundle.recipe)
+        self._networks = Networks(recipe, dict(zip(names, self.engines, strict=True)))
         self._run = system_named(self.bundle.recipe.system)
         self.opening_seconds = time.perf_counter() - began
 
@@ -129,8 +142,16 @@ class Segmenter:
             warnings=tuple(warnings),
             phases=tuple(name for name, scan in study.phases.items() if scan is not None),
             system=recipe.system,
-            details=outcome.details,
+            details=outcome.details | ({} if self._networks.recipe is recipe else {"registration": "switched off"}),
         )
+
+
+def _with_phases_as_they_lie(recipe: Recipe) -> Recipe:
+    """The recipe without a registration of its phases; the same one where it has none."""
+    options = recipe.typing or Typing()
+    if recipe.system != "typing" or options.register == "none":
+        return recipe
+    return dataclasses.replace(recipe, typing=dataclasses.replace(options, register="none"))
 
 
 def peak_memory_mb() -> float:

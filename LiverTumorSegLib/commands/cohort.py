@@ -77,6 +77,8 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("scan", "series", "phase"):
         if getattr(options, name):
             raise LiverTumorSegError(f"--cohort: wanted it without {'SCAN' if name == 'scan' else f'--{name}'}")
+    if not options.registration:
+        raise LiverTumorSegError("--cohort: wanted it without --no-registration: it knows no phases")
 
 
 def cluster_of(options: argparse.Namespace) -> Cluster | None:

@@ -51,7 +51,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     """`livertumorseg evaluate`: exit code 1 where the report has remarks on cases."""
     from ..evaluation.files import check_request, write_evaluation
     from ..evaluation.papers import paper_tables
-    from ..evaluation.tables import rule_table, voxel_table
+    from ..evaluation.tables import rule_table, size_table, voxel_table
 
     check_request(options.output, bool(options.against))
     if options.bundle and options.predictions:
@@ -79,7 +79,7 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
         files = write_evaluation(evaluation, options.output, papers, options.html)
     for text in (*texts, *(f"{remark.case}: {remark.text}" for remark in evaluation.remarks)):
         console.note(f"warning: {text}")
-    tables = [voxel_table(summary), rule_table(summary), *papers] if summary else []
+    tables = [rule_table(summary), size_table(summary), voxel_table(summary), *papers] if summary else []
     content = {"cases": len(evaluation.cases), "remarks": len(evaluation.remarks), "files": [str(f) for f in files]}
     console.result("result", content, "\n\n".join([*(t.text() for t in tables), "\n".join(map(str, files))]))
     return 1 if evaluation.remarks else 0

@@ -40,6 +40,12 @@ def add_segment(parser: argparse.ArgumentParser) -> None:
         help="a further phase of the study, if the bundle has any; "
         "in one frame of reference with the scan (repeatable)",
     )
+    parser.add_argument(
+        "--no-registration",
+        dest="registration",
+        action="store_false",
+        help="take the phases as they lie, where the bundle would register them",
+    )
     _add_compute(parser)
     parser.set_defaults(run=segment)
 
@@ -49,7 +55,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT_DIR")
     parser.add_argument("--seed", type=whole_number, default=6)
     _add_compute(parser)
-    parser.set_defaults(run=demonstrate)
+    parser.set_defaults(run=demonstrate, registration=True)
 
 
 def add_worker(parser: argparse.ArgumentParser) -> None:
@@ -122,22 +128,21 @@ def _segment_to_files(
     phases: Mapping[str, Path],
 ) -> tuple[Segmentation, list[Path]]:
     """Read, segment, write; reading and loading the networks go on side by side."""
-    from ..images import read_image
     from ..output import check_writable, write_results
     from ..rendering import get_ready
-    from ..segmenter import Segmenter
 
     check_writable(options.output)
     if options.html:
         get_ready()
     with recorded_warnings() as texts, ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(Segmenter, options.bundle, device=options.device, precision=options.precision)
         console.progress("reading the scan", 0.0)
-        began = time.perf_counter()
-        image: sitk.Image = read_image(scan, series)
-        others: dict[str, sitk.Image] = {name: read_image(file) for name, file in phases.items()}
-        read = time.perf_counter() - began
-        segmenter = loading.result()
+        reading = pool.submit(_read, scan, series, phases)
+        from ..segmenter import Segmenter  # takes a tenth of a second
+
+        segmenter = Segmenter(
+            options.bundle, device=options.device, precision=options.precision, registration=options.registration
+        )
+        image, others, read = reading.result()
         segmentation = segmenter(
             image, phases=others, modality=modality, sensitivity=options.sensitivity, progress=console.progress
         )
@@ -149,6 +154,18 @@ def _segment_to_files(
     for text in texts:
         console.note(f"warning: {text}")
     return segmentation, files
+
+
+def _read(
+    scan: Path, series: str | None, phases: Mapping[str, Path]
+) -> tuple[sitk.Image, dict[str, sitk.Image], float]:
+    """The scan, the other phases, and how many seconds it took to read them."""
+    from ..images import read_image
+
+    began = time.perf_counter()
+    image = read_image(scan, series)
+    others = {name: read_image(file) for name, file in phases.items()}
+    return image, others, time.perf_counter() - began
 
 
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:

@@ -77,7 +77,7 @@ def _headlines(summary: Summary) -> list[tuple[str, str, str]]:
 
 def _tables(evaluation: Evaluation, summary: Summary) -> list[Table]:
     shown = [comparison_table(evaluation.comparison, evaluation.against)] if evaluation.comparison else []
-    shown += [voxel_table(summary), rule_table(summary), size_table(summary), size_table(summary, "volume")]
+    shown += [rule_table(summary), size_table(summary), size_table(summary, "volume"), voxel_table(summary)]
     shown += [froc_table(evaluation.froc)] if evaluation.froc else []
     return [*shown, patient_table(summary)]
 

@@ -80,10 +80,10 @@ class ResultsSection:
         folder = self._at.messages.choose_folder("Export to folder")
         if folder is None or results.node is None:
             return
+        # As the table shows them: it remembers more than this session's networks said.
+        types = scene.types_of(results.node, [row.lesion for row in results.rows if row.decision != "rejected"])
         try:
-            files = scene.export_segmentation(
-                results.node, results.volume, folder, formats, results.probability, results.kinds
-            )
+            files = scene.export_segmentation(results.node, results.volume, folder, formats, results.probability, types)
         except LiverTumorSegError as error:
             self._say(f"Nothing was exported: {error}", True)
             return

@@ -14,7 +14,7 @@ from .cases import add_labels
 from .changes import Change
 from .editing import LiverKeeper, prepare_editor
 from .export import FORMATS, export_segmentation
-from .lesions import PlacedLesion, Rejected, Summary, lesions_in, reject_lesion, restore_lesion, summary_of
+from .lesions import PlacedLesion, Rejected, Summary, lesions_in, reject_lesion, restore_lesion, summary_of, types_of
 from .packages import ensure_packages
 from .segments import ATTRIBUTE_PREFIX, is_edited
 from .sessions import note_session, sessions_in
@@ -60,6 +60,7 @@ __all__ = [
     "show_alone",
     "show_scan",
     "summary_of",
+    "types_of",
     "write_lesion_table",
     "write_segmentation",
 ]

@@ -97,6 +97,25 @@ def lesions_in(
     return lesions
 
 
+def types_of(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, lesions: Sequence[PlacedLesion]
+) -> tuple[LesionKind, ...]:
+    """The types of lesions, each at one of the lesion's voxels, as `lesions_in` takes them.
+
+    Args:
+        segmentation_node: whose lesions they are.
+        lesions: with types or without.
+    """
+    kinds = []
+    for each in lesions:
+        if each.lesion.type:
+            grid = dataclasses.replace(each.voxels, array=each.voxels.array.astype(np.uint8)).image(segmentation_node)
+            inside = np.argwhere(each.voxels.array)[0, ::-1].tolist()
+            right, front, up = (LPS_TO_RAS @ grid.TransformIndexToPhysicalPoint(inside)).tolist()
+            kinds.append(LesionKind(each.lesion.type, each.lesion.type_score or 0.0, (right, front, up)))
+    return tuple(kinds)
+
+
 def summary_of(
     segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode
 ) -> Summary:

@@ -214,6 +214,10 @@ def test_the_command_ends_with_1_where_a_scan_failed_and_with_0_otherwise(
         (["segment", "scan.nii", "--ray", "-o", "out"], "wanted --ray with --cohort"),
         (["segment", "scan.nii", "--cohort", "scans", "-o", "out"], "--cohort: wanted it without SCAN"),
         (["segment", "--cohort", "scans", "--series", "1.2", "-o", "out"], "--cohort: wanted it without --series"),
+        (
+            ["segment", "--cohort", "scans", "--no-registration", "-o", "out"],
+            "--cohort: wanted it without --no-registr",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from LiverTumorSegLib.errors import RecipeError
 from LiverTumorSegLib.geometry import (
     Box,
     axes_towards_lps,
@@ -54,6 +55,19 @@ def test_a_grid_of_given_shape_takes_the_smallest_isotropic_spacing_at_which_the
     grid = fit_grid(scan(), whole_box(scan()), Grid(shape=(20, 20, 10)))
     assert grid.size == (20, 20, 10)
     assert grid.spacing_mm == pytest.approx((6.0, 6.0, 6.0))  # 60 mm over 10 voxels; the other sides have room
+
+
+def test_a_grid_of_more_voxels_than_a_computer_holds_is_refused_before_they_are_made():
+    field = scan((500, 500, 600), (1.0, 1.0, 1.0))
+    # 0.5 mm: 1000 x 1000 x 1200 are more than 2 ** 30 = 1073741824; 0.6 mm is 1.7 times coarser.
+    with pytest.raises(RecipeError) as refused:
+        fit_grid(field, whole_box(field), Grid(spacing_mm=0.5, multiple_of=1))
+    told = "wanted at most 1073741824 voxels over this scan, got 1200000000: 1000×1000×1200 of 0.5×0.5×0.5 mm"
+    assert str(refused.value) == f"grid: {told}"
+    assert fit_grid(field, whole_box(field), Grid(spacing_mm=0.6, multiple_of=1)).size == (834, 834, 1000)
+    own = Axis(times_own=1.0)
+    body = scan((512, 512, 2000), (0.98, 0.98, 1.0))
+    assert fit_grid(body, whole_box(body), Grid(axes=(own, own, own))).size == (512, 512, 2000)
 
 
 def test_each_axis_of_a_grid_can_have_a_rule_of_its_own():

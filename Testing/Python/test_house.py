@@ -19,8 +19,9 @@ LIBRARY = REPOSITORY / "LiverTumorSegLib"
 # From the bottom up; a module imports from its own layer and those below.
 LAYERS = (
     {"dicom", "dicom_stack", "errors", "images", "itk_reader", "nifti", "recipe", "resources", "scans"},
-    {"body", "bundle", "detection", "diameters", "filters", "geometry", "lesions", "matching", "networks", "outlines"}
-    | {"phases", "postprocessing", "preprocessing", "registration", "restoring", "segmentation", "views", "windows"},
+    {"body", "bundle", "calibration", "detection", "diameters", "filters", "geometry", "lesions", "matching"}
+    | {"networks", "outlines", "phases", "postprocessing", "preprocessing", "registration", "restoring"}
+    | {"segmentation", "views", "windows"},
     {"inference"},
     {"cluster", "cohort", "datasets", "evaluation", "exchange", "output", "rendering", "rendering_vtk", "report"}
     | {"segmenter", "systems", "training"},

@@ -31,7 +31,12 @@ def segmentation() -> Segmentation:
 def report_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the report writer a stand-in that writes a line: the page has its own tests."""
     stand_in = types.ModuleType("LiverTumorSegLib.report")
-    stand_in.write_html = lambda segmentation, path: path.write_text("<html>")  # type: ignore[attr-defined]
+
+    def write_html(segmentation: Segmentation, path: Path, meanwhile: Callable[[], None]) -> None:
+        path.write_text("<html>", encoding="utf-8")
+        meanwhile()
+
+    stand_in.write_html = write_html  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "LiverTumorSegLib.report", stand_in)
     monkeypatch.setattr(output, "find_spec", lambda name: True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install 'LiverTumor
 import slicer
 
 import shapes
+from LiverTumorSegLib.lesions import LesionKind
 from LiverTumorSegLib.scene import add_segmentation, labels_from_segmentation, write_segmentation
 from panel_host import done, opened_module, smaller_of, two_lesions_of
 from panel_stand_ins import Surroundings
@@ -212,6 +214,29 @@ def test_what_is_ticked_is_exported(panel, two_lesions, tmp_path):
     panel.parameters.exportNifti = panel.parameters.exportCsv = False
     panel.ui.exportButton.click()
     assert panel.ui.statusLabel.text == "Nothing was exported: tick at least one format."
+
+
+def test_types_of_lesions_are_exported_also_where_what_the_networks_said_is_no_longer_known(
+    panel, two_lesions, tmp_path
+):
+    _, node = done(panel, two_lesions)
+    kinds = tuple(
+        LesionKind(name, score, row.lesion.lesion.centroid_ras_mm)
+        for row, name, score in zip(panel.results.rows, ("cyst", "hcc"), (0.5, 0.75), strict=True)
+    )
+    panel.results.kinds = kinds
+    panel.results.measure()
+    panel.results.close()  # as when the scene is closed, and opened again
+    panel.results.show(node)
+    assert panel.ui.sensitivitySlider.toolTip.startswith("Only for a result of this session")
+    panel.at.messages.folder = tmp_path / "out"
+    for name in ("exportSegNrrd", "exportNifti", "exportStl", "exportObj", "exportCsv"):
+        setattr(panel.parameters, name, name == "exportCsv")
+    panel.ui.exportButton.click()
+    (file,) = (tmp_path / "out").iterdir()
+    with file.open(encoding="utf-8", newline="") as lines:
+        told = [(row["type"], row["type_score"]) for row in csv.DictReader(lines)]
+    assert told == [("cyst", "0.5"), ("hcc", "0.75")]
 
 
 def test_dicom_export_is_offered_for_scans_from_dicom_only(panel, two_lesions):

@@ -120,6 +120,28 @@ def test_a_scan_without_a_body_is_not_registered_and_says_why() -> None:
     assert (same is air, quality.used) == (True, False)
 
 
+def test_a_slab_too_thin_to_be_registered_says_so_in_whole_words() -> None:
+    slab, other = (abdomen(column)[:, :, 18:21] for column in (0, 1))
+    with pytest.warns(UserWarning, match="^phase arterial: not registered, wanted at least 4 .*; it is used as it is$"):
+        same, quality = register(slab, other, "CT", "phase arterial")
+    assert (same is slab, quality.used) == (True, False)
+    assert quality.reason == "wanted at least 4 coarse voxels along each axis, got 60×50×3"
+
+
+def test_a_search_that_fails_tells_the_end_of_the_reason_in_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("sitk::ERROR:\n " + "ever so many words " * 20 + "and why.")
+
+    monkeypatch.setattr("LiverTumorSegLib.registration._affine", fail)
+    with pytest.warns(UserWarning, match="not registered"):
+        _, quality = register(abdomen(0), abdomen(1), "CT")
+    head, _, tail = quality.reason.partition("…")
+    assert head == "the search failed: "
+    assert tail.startswith("so many words ever so")
+    assert tail.endswith("many words and why.")
+    assert len(tail) <= 120
+
+
 def test_not_asked_for_nothing_moves_and_nothing_is_said() -> None:
     moving = abdomen(0, breathed)
     same, quality = register(moving, abdomen(1), "CT", method="none")

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -114,10 +114,11 @@ class PipedProcess:
         code = self.child.wait()
         for reader in readers:
             reader.join(1.0)
+        with suppress(BrokenPipeError):  # of a line that was on its way
+            self.child.stdin.close()
 
         def finished() -> None:
             self._running = False
-            self.child.stdin.close()
             on_finished(code)
 
         self._loop.post(finished)
