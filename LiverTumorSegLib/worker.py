@@ -10,8 +10,8 @@ One JSON object a line, in UTF-8; on standard output nothing else. Requests have
     quit      end at once, as the end of standard input does
 
 Answers have the request's `id` and an `event`: `ready` (id 0: protocol, version, pid) comes first; then `progress`
-(step, share), `log` (text), and one of `done` (networks, seconds), `devices` (devices), `failed` (kind, message) and
-`cancelled` for each request.
+(step, share), `log` (text), and for each request one of `done` (networks, seconds), `devices` (devices), `failed`
+(kind, message; trace of what nobody foresaw) and `cancelled`.
 """
 
 from __future__ import annotations
@@ -205,15 +205,15 @@ class _Worker:
         except MemoryError as error:
             self._networks.drop()
             self._fail(request, "MemoryError", f"wanted more memory than this computer has free, got: {error}")
-        except Exception as error:  # the panel shows one line; the rest is for whoever reads standard error
+        except Exception as error:  # the panel shows one line, and the trace to whoever asks for more
             self._networks.drop()
-            traceback.print_exc()
-            self._fail(request, type(error).__name__, f"{type(error).__name__}: {error}")
+            self._fail(request, type(error).__name__, f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
             self._networks.drop_if_moved()
 
-    def _fail(self, request: Request, kind: str, message: str) -> None:
-        self.say(request.id, "failed", kind=kind, message=" ".join(message.split()))
+    def _fail(self, request: Request, kind: str, message: str, trace: str = "") -> None:
+        more = {"trace": trace} if trace else {}
+        self.say(request.id, "failed", kind=kind, message=" ".join(message.split()), **more)
 
     def _segment(self, request: Request, progress: Callable[[str, float], None]) -> dict[str, Any]:
         from .exchange import read_volume, save_segmentation

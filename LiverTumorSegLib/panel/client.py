@@ -259,7 +259,9 @@ class WorkerClient:
             self._deliver(run)
         elif answer.event == "failed":
             ours = hasattr(errors, answer.text("kind"))  # and needs no explanation
-            self._fail(run, answer.text("message"), [] if ours else list(worker.last_lines))
+            trace = answer.text("trace").splitlines() if "trace" in answer.content else []
+            lines = [*worker.last_lines, *trace]
+            self._fail(run, answer.text("message"), [] if ours else lines)
 
     def _deliver(self, run: _Run) -> None:
         try:
