@@ -94,6 +94,15 @@ def test_a_killed_worker_is_tried_once_more_and_an_error_stops_only_its_own_task
     assert os.getpid() not in {answer[1] for answer, _ in answers.values() if answer}
 
 
+@pytest.fixture
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A short one, as sockets want: what another run left behind is none of a test's business."""
+    with tempfile.TemporaryDirectory(prefix="t", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
 def session_files() -> Iterator[Path]:
     """Return the files of the local Ray that runs now."""
     for folder in Path(tempfile.gettempdir()).glob("lts-*"):
@@ -102,6 +111,7 @@ def session_files() -> Iterator[Path]:
 
 @pytest.mark.slow
 @needs_ray
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_cohort_side_by_side_gives_what_it_gives_one_by_one_and_leaves_no_trace(
     tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +193,7 @@ def test_training_side_by_side_wants_all_folds(
 
 @pytest.mark.slow
 @needs_ray
+@pytest.mark.usefixtures("own_temporary_folder")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_an_interrupt_ends_all_processes_and_keeps_what_is_finished(tiny_bundle: Path, tmp_path: Path) -> None:
     scans, output = tmp_path / "scans", tmp_path / "out"
