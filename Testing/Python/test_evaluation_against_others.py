@@ -1,7 +1,8 @@
 """The measures against code that nobody here wrote, on random pairs of masks; every known difference is a test.
 
 Where two definitions are the same the numbers agree to 1e-6. SimpleITK and MONAI are always there, MedPy and
-surface-distance in the extra `test`.
+surface-distance in the extra `test`. seg-metrics and panoptica are not: they bring some twenty packages that nothing
+else here needs, and the second does not go with our pins. Their tests run where they are installed.
 """
 
 from __future__ import annotations
@@ -119,6 +120,29 @@ def test_medpy_takes_hd95_of_all_distances_where_ours_is_the_larger_of_the_two_d
         theirs = medpy.hd95(prediction, reference, spacing, connectivity=2)
         assert theirs == close(float(np.percentile(pooled, 95)))
         assert theirs <= hd95(reference, prediction, spacing) + 1e-6
+
+
+@many
+def test_seg_metrics_agrees_on_overlap(count: int) -> None:
+    theirs = pytest.importorskip("seg_metrics.seg_metrics", reason="needs seg-metrics, which is installed apart")
+    for reference, prediction, spacing in random_pairs(count):
+        images = {"gdth_img": reference.astype(np.uint8), "pred_img": prediction.astype(np.uint8)}
+        (found,) = theirs.write_metrics(labels=[1], csv_file=None, spacing=spacing, verbose=False, **images)
+        assert found["dice"][0] == close(metrics.dice(reference, prediction))
+        assert found["jaccard"][0] == close(metrics.jaccard(reference, prediction))
+        assert found["precision"][0] == close(metrics.precision(reference, prediction))
+        assert found["recall"][0] == close(metrics.sensitivity(reference, prediction))
+        # Its volume similarity is the difference itself, signed and by half of the sum.
+        volumes = int(prediction.sum()), int(reference.sum())
+        assert found["vs"][0] == close(2 * (volumes[0] - volumes[1]) / sum(volumes))
+
+
+@many
+def test_panoptica_agrees_on_dice(count: int) -> None:
+    theirs = pytest.importorskip("panoptica.metrics", reason="needs panoptica, which is installed apart")
+    for reference, prediction, _ in random_pairs(count):
+        found = theirs.Metric.DSC(reference_arr=reference, prediction_arr=prediction)
+        assert found == close(metrics.dice(reference, prediction))
 
 
 @many
