@@ -110,7 +110,7 @@ def _gated_box(
     if not organ.any():
         return liver, tumour, None
     if rules.fill_holes:
-        organ = _filled(organ)
+        organ = filled(organ)
     probability = _tumour_softmax(liver[is_tumour], plain_tumour[is_tumour])
     lesions = _kept_lesions(is_tumour, probability, organ, rules, geometry, factor)
     organ |= lesions
@@ -198,7 +198,8 @@ def _beside_liver(is_tumour: np.ndarray, is_liver: np.ndarray, contact: float) -
     return beside
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A (k, j, i) mask with its holes."""
     import fill_voids
 
     return np.asarray(fill_voids.fill(mask)).astype(bool)

@@ -5,15 +5,17 @@ A last network may follow that S1 does not have: it is shown the organ that was 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ..errors import RecipeError, warn
 from ..geometry import Box, GridGeometry, whole_box
-from ..postprocessing import Evidence, large_components
+from ..postprocessing import Evidence, filled, large_components
 from ..recipe import Recipe, Stage
 from . import Outcome
 from .evidence import nested_evidence, softmax_evidence
-from .maps import NEVER, filled, on_grid
+from .maps import NEVER, on_grid
 from .stages import Networks, StageOutput, Study
 
 _SURELY = 2.0  # the logit of what the organ encloses, whatever it looks like
@@ -87,11 +89,12 @@ def _look_inside(
     liver = np.logaddexp(evidence.liver.astype(np.float32), evidence.tumour.astype(np.float32))
     liver = np.where(solid & ~organ, np.maximum(liver, _SURELY), np.where(solid | (liver <= 0), liver, NEVER))
 
-    def organ_on(geometry: GridGeometry) -> np.ndarray:
-        return on_grid(liver, evidence.geometry, geometry) > 0
+    @cache
+    def liver_on(geometry: GridGeometry) -> np.ndarray:
+        return on_grid(liver, evidence.geometry, geometry)
 
     box = _liver_box(study, networks, output, evidence, organ)
-    found = networks.run(study, number, box, organ_on=organ_on)
-    here = on_grid(liver, evidence.geometry, found.geometry)
+    found = networks.run(study, number, box, organ_on=lambda geometry: liver_on(geometry) > 0)
+    here = liver_on(found.geometry)
     tumour = np.where(here > 0, found.logits[0], NEVER)
     return nested_evidence(here, tumour, found.geometry, networks.recipe.postprocessing, reach_mm=0)

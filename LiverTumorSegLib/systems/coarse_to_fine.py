@@ -13,11 +13,11 @@ import numpy as np
 from ..detection import Detection, proposed_findings, scaled_vote, seg2det, smaller_than
 from ..errors import RecipeError, warn
 from ..geometry import Box, GridGeometry, fit_grid, whole_box
-from ..postprocessing import Evidence, large_components
+from ..postprocessing import Evidence, filled, large_components
 from ..recipe import CoarseToFine, Postprocessing, Recipe
 from . import Outcome
 from .evidence import nested_evidence, within
-from .maps import NEVER, filled, in_half_precision, on_grid
+from .maps import NEVER, in_half_precision, on_grid
 from .refinement import carried_over, refined_lesions
 from .stages import Networks, StageOutput, Study
 

@@ -1,4 +1,4 @@
-"""Maps of a network's grid: in half the memory, on another grid, of a part of it, without holes."""
+"""Maps of a network's grid: in half the memory, on another grid, of a part of it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,3 @@ def place_of(geometry: GridGeometry, voxel: Sequence[float]) -> tuple[float, ...
     """Where a place (i, j, k) of a grid lies, LPS millimetres; a voxel's centre is a whole number."""
     frame = geometry.image(np.zeros((1, 1, 1), np.uint8))
     return tuple(frame.TransformContinuousIndexToPhysicalPoint([float(each) for each in voxel]))
-
-
-def filled(mask: np.ndarray) -> np.ndarray:
-    """A (k, j, i) mask with its holes."""
-    import fill_voids
-
-    return np.asarray(fill_voids.fill(mask)).astype(bool)

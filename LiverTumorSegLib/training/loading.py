@@ -20,7 +20,7 @@ def patch_loader(patches: Dataset[Patch], batch_size: int, workers: int, device:
     Args:
         patches: what is batched.
         batch_size: patches in a batch.
-        workers: processes that make them ahead; with 0 they are made when they are asked for.
+        workers: processes that make them ahead; with 0 they are made as they are asked for, maybe on the device.
         device: where the batches go.
     """
     return DataLoader(
@@ -29,7 +29,7 @@ def patch_loader(patches: Dataset[Patch], batch_size: int, workers: int, device:
         num_workers=workers,
         worker_init_fn=_one_thread,
         prefetch_factor=4 if workers else None,
-        pin_memory=torch.device(device).type == "cuda",
+        pin_memory=torch.device(device).type == "cuda" and workers > 0,  # what lies on a GPU cannot be pinned
     )
 
 

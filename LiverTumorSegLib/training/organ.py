@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..postprocessing import filled
 from ..preprocessing import confined
 from .synthesis.fields import gaussian_blur, smooth_noise, torch_generator
 from .synthesis.shapes import draw_ball
@@ -41,8 +42,6 @@ def found_organ(organ: np.ndarray, spacing_mm: float, rng: np.random.Generator) 
         spacing_mm: edge of a voxel.
         rng: all chance.
     """
-    import fill_voids
-
     shape = (organ.shape[0], organ.shape[1], organ.shape[2])
     sigma = rng.uniform(*_SOFT_MM) / spacing_mm
     strength, scale = rng.uniform(0, _WAVY), rng.uniform(*_WAVES_MM) / spacing_mm
@@ -56,4 +55,4 @@ def found_organ(organ: np.ndarray, spacing_mm: float, rng: np.random.Generator) 
             ball = draw_ball(shape, centre, rng.uniform(*_LUMP_MM) / spacing_mm, 0.3, rng)
             if ball is not None:
                 found[ball.box][ball.level < 1] = is_organ
-    return np.asarray(fill_voids.fill(found.numpy())).astype(bool)
+    return filled(found.numpy())

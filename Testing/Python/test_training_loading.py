@@ -13,7 +13,7 @@ import pytest
 from torch.utils.data import Dataset, get_worker_info
 
 from LiverTumorSegLib.errors import ImageError, TrainingError
-from LiverTumorSegLib.training.loading import reason_of_process
+from LiverTumorSegLib.training.loading import patch_loader, reason_of_process
 from LiverTumorSegLib.training.trainer import train
 from training_cases import Balls, ball_run, trained
 
@@ -77,3 +77,10 @@ def test_an_error_of_this_process_is_no_other_s() -> None:
     assert "was ended (without a word)" in str(reason_of_process(gone))
     shot = RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
     assert "was ended (Killed)" in str(reason_of_process(shot))
+
+
+def test_patches_that_are_made_on_the_gpu_itself_are_not_pinned_in_memory() -> None:
+    patches = Balls().patches(0, 0, 2)
+    assert not patch_loader(patches, 1, workers=0, device="cuda").pin_memory
+    assert patch_loader(patches, 1, workers=1, device="cuda").pin_memory
+    assert not patch_loader(patches, 1, workers=1, device="cpu").pin_memory

@@ -15,12 +15,12 @@ import numpy as np
 from ...errors import RecipeError, warn
 from ...geometry import GridGeometry, whole_box
 from ...lesions import LesionKind, Slices, bounding_slices
-from ...postprocessing import Evidence, large_components
+from ...postprocessing import Evidence, filled, large_components
 from ...recipe import Recipe, Typing
 from ...registration import register
 from .. import Outcome
 from ..evidence import evidence_of, within
-from ..maps import NEVER, cropped, filled, place_of
+from ..maps import NEVER, cropped, place_of
 from ..stages import Networks, Study, Volumes
 from .patients import agreed, classify_patient, match
 from .reclassification import Tissue, reclassified
