@@ -5,13 +5,45 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol, TextIO
 
 from .errors import OutputError
 
 _WIDTH = 24
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let an interrupt wait until the block is over.
+
+    For imports: compiled modules that are broken off while they load crash, or call it an error of their own.
+
+    Raises:
+        KeyboardInterrupt: at the end, if there was one.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no signal's handler runs there
+        yield
+        return
+    told: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    if told:
+        raise KeyboardInterrupt
 
 
 class Console(Protocol):

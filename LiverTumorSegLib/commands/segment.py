@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console import Console, lesion_table
+from ..console import Console, interrupts_held, lesion_table
 from ..errors import LiverTumorSegError, recorded_warnings
 from .cohort import add_cohort, segment_cohort
 from .options import add_device, whole_number
@@ -128,8 +128,9 @@ def _segment_to_files(
     phases: Mapping[str, Path],
 ) -> tuple[Segmentation, list[Path]]:
     """Read, segment, write; reading and loading the networks go on side by side."""
-    from ..output import check_writable, write_results
-    from ..rendering import get_ready
+    with interrupts_held():
+        from ..output import check_writable, write_results
+        from ..rendering import get_ready
 
     check_writable(options.output)
     if options.html:
@@ -137,11 +138,12 @@ def _segment_to_files(
     with recorded_warnings() as texts, ThreadPoolExecutor(1) as pool:
         console.progress("reading the scan", 0.0)
         reading = pool.submit(_read, scan, series, phases)
-        from ..segmenter import Segmenter  # takes a tenth of a second
+        with interrupts_held():
+            from ..segmenter import Segmenter  # takes a tenth of a second
 
-        segmenter = Segmenter(
-            options.bundle, device=options.device, precision=options.precision, registration=options.registration
-        )
+            segmenter = Segmenter(
+                options.bundle, device=options.device, precision=options.precision, registration=options.registration
+            )
         image, others, read = reading.result()
         segmentation = segmenter(
             image, phases=others, modality=modality, sensitivity=options.sensitivity, progress=console.progress
