@@ -7,10 +7,14 @@ standard error, nothing written), 130 interrupted (nothing half-written).
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from . import __version__
 from .commands.bundles import add_bundle
@@ -23,6 +27,20 @@ from .commands.synthesise import add_synthesise
 from .commands.train import add_train
 from .console import BarConsole, Console, JsonConsole, QuietConsole
 from .errors import LiverTumorSegError
+
+INTERRUPTED = 130
+
+
+def run() -> NoReturn:
+    """The command line as a process: `main` and its exit code.
+
+    After an interrupt the process leaves as soon as all that wanted to be told of its end was told: threads that
+    are still at work in compiled modules crash the interpreter when it takes itself apart.
+    """
+    codes: list[int] = []
+    atexit.register(lambda: _leave_at_once() if INTERRUPTED in codes else None)  # the first to come is the last called
+    codes.append(main())
+    sys.exit(codes[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.close()
         print("livertumorseg: interrupted; nothing was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)  # what comes after is no work to be broken off
+
+
+def _leave_at_once() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -74,4 +99,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

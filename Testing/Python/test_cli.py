@@ -216,6 +216,25 @@ def test_an_interrupt_leaves_all_files_or_none(number, delay, scan_file, tmp_pat
     assert process.returncode in (0, 130, -number)
 
 
+def test_an_interrupted_process_tells_of_its_end_and_then_leaves_the_interpreter_as_it_is():
+    code = (
+        "import atexit, os, sys; import LiverTumorSegLib.__main__ as command\n"
+        "class Crash:\n"
+        "    def __del__(self, leave=os._exit): leave(139)\n"
+        "sys.crash = Crash()\n"
+        "def main():\n"
+        "    atexit.register(print, 'told')\n"
+        "    return int(sys.argv[1])\n"
+        "command.main = main; command.run()\n"
+    )
+    done = {
+        number: subprocess.run([sys.executable, "-c", code, str(number)], capture_output=True, text=True)
+        for number in (0, 130)
+    }
+    assert [each.stdout for each in done.values()] == ["told\n", "told\n"]
+    assert [each.returncode for each in done.values()] == [139, 130]
+
+
 def test_help_names_every_command_and_imports_nothing_heavy():
     code = (
         "import sys; from LiverTumorSegLib.__main__ import main\n"
