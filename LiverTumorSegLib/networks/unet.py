@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
+
+GROUPS = 8
+"""Of the group normalisation in blocks."""
 
 
 def build_unet(
@@ -20,6 +23,7 @@ def build_unet(
     norm: Literal["instance", "batch"] = "instance",
     dropout: float = 0.0,
     head: Literal["monai", "linear"] = "monai",
+    blocks: int = 0,
 ) -> torch.nn.Module:
     """MONAI's residual U-Net: 3x3x3 kernels, PReLU, instance normalisation, no dropout.
 
@@ -30,8 +34,13 @@ def build_unet(
     class is there or not. "linear" ends instead in a unit of `channels[0]` channels at the resolution
     below and one transposed convolution to the classes; `strides[0]` must be 2 for it.
 
+    With `blocks`, so many residual blocks (of MONAI's SegResNet: group normalisation, ReLU, 3x3x3) follow every unit
+    of encoder, bottom, decoder and linear head. They begin as the identity and leave the other weights' names as
+    they are, so that a trained network without blocks goes on where it was; the channels must be multiples of 8.
+
     Raises:
-        RecipeError: another normalisation or head, or not one stride less than there are channels.
+        RecipeError: another normalisation or head, not one stride less than there are channels, or blocks that do not
+            fit.
     """
     if head not in ("monai", "linear") or (head == "linear" and strides[0] != 2):
         raise RecipeError(f"network unet: head: wanted 'monai', or 'linear' with a first stride of 2, got {head!r}")
@@ -41,6 +50,10 @@ def build_unet(
         raise RecipeError(
             f"network unet: strides: wanted {len(channels) - 1} for {len(channels)} channels, got {len(strides)}"
         )
+    if blocks < 0:
+        raise RecipeError(f"network unet: blocks: wanted 0 or more, got {blocks}")
+    if blocks and any(number % GROUPS for number in channels):
+        raise RecipeError(f"network unet: channels: wanted multiples of {GROUPS} with blocks, got {tuple(channels)}")
     from monai.networks.nets import UNet
 
     network = UNet(
@@ -56,6 +69,10 @@ def build_unet(
     if head == "linear":
         below = channels[0] if len(channels) > 2 else channels[1]
         network.model[2] = _linear_head(channels[0] + below, channels[0], out_channels, norm)
+    if blocks:
+        _deepen(network.model, channels, blocks)
+        if head == "linear":
+            _follow(network.model[2][0], channels[0], blocks)
     return network
 
 
@@ -67,3 +84,34 @@ def _linear_head(in_channels: int, channels: int, out_channels: int, norm: str) 
         Convolution(3, in_channels, channels, norm=norm, dropout=0.0),
         nn.ConvTranspose3d(channels, out_channels, kernel_size=4, stride=2, padding=1),
     )
+
+
+def _deepen(level: Any, channels: Sequence[int], blocks: int) -> None:
+    """Blocks for a level of MONAI's U-Net (encoder, skip connection, decoder) and all below it.
+
+    A decoder gives the channels of the level above its own; the uppermost gives the classes.
+    """
+    _follow(level[0], channels[0], blocks)
+    below = level[1].submodule
+    if len(channels) == 2:
+        _follow(below, channels[1], blocks)
+        return
+    _deepen(below, channels[1:], blocks)
+    _follow(below[2], channels[0], blocks)
+
+
+def _follow(unit: torch.nn.Module, channels: int, count: int) -> None:
+    """Let blocks follow a unit, under a name that leaves those of its own weights as they are."""
+    from monai.networks.blocks.segresnet_block import ResBlock
+    from torch import nn
+
+    blocks = [ResBlock(3, channels, norm=("group", {"num_groups": GROUPS})) for _ in range(count)]
+    for block in blocks:
+        nn.init.zeros_(block.conv2.conv.weight)
+    unit.add_module("blocks", nn.Sequential(*blocks))
+    if not isinstance(unit, nn.Sequential):  # which runs all that it holds
+        unit.register_forward_hook(_through_blocks)
+
+
+def _through_blocks(unit: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return unit.blocks(output)

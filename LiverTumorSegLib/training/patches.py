@@ -36,6 +36,7 @@ _LESIONS: dict[Aim, LesionAim] = {"lesion": "middle", "liver": "none", "anywhere
 
 _FINEST_MM = 1.0  # bodies have voxels of 2 mm: drawing them finer than this only takes time
 _AROUND_LESIONS_MM = 80.0
+_OFF_CENTRE = 0.35  # of the patches for the liver's box
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,9 @@ class SyntheticPatches(Dataset[Patch]):
             n if around == 0 and mm == edge else max(math.ceil((n * mm + around) / edge), 8)
             for n, mm in zip(shape, spacing[::-1], strict=True)
         )
-        whole = region == "whole"
-        return Field((k, j, i), edge, "body" if whole else "liver", cut=0.4 if whole else 0.15)
+        if region == "whole":
+            return Field((k, j, i), edge, "body", cut=0.4)
+        return Field((k, j, i), edge, "liver", cut=0.15, off_centre=_OFF_CENTRE if region == "liver" else 0.0)
 
     def _on_grid(self, scan: DrawnScan, rng: np.random.Generator, aim: Aim) -> tuple[torch.Tensor, torch.Tensor]:
         """The patch on the stage's grid, cut from what was drawn."""

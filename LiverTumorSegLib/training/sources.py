@@ -34,7 +34,8 @@ class SyntheticSource:
 
     Each patch is of a body of its own, drawn no larger than need be, with the lesions that `Training.sampling` asks
     for: one in the middle half of the patch and maybe others, none, or what chance wills. Where a stage looks at the
-    liver, a point of the liver is in the patch's middle; where at the whole scan, the liver's height is in half.
+    liver, a point of the liver is near the patch's middle, in a third some centimetres beside it; where at the whole
+    scan, the liver's height is in half.
 
     Attributes:
         library: bodies to draw from.

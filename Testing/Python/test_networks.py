@@ -35,6 +35,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+DEEPENED = {"channels": [8, 16, 24], "strides": [2, 2], "num_res_units": 1, "head": "linear", "blocks": 1}
+
+
 def count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -81,6 +84,30 @@ def test_every_network_can_be_normalised_by_instance_or_by_batch(name: str, norm
     assert norms == {f"{norm.capitalize()}Norm"}
 
 
+@pytest.mark.parametrize("head", ["monai", "linear"])
+@pytest.mark.parametrize("units", [0, 1])
+def test_blocks_change_nothing_in_a_trained_u_net_until_they_are_trained(head: str, units: int) -> None:
+    arguments = {**DEEPENED, "head": head, "num_res_units": units}
+    deep, plain = build_network("unet", arguments), build_network("unet", {**arguments, "blocks": 0})
+    state = plain.state_dict()
+    missing, unexpected = deep.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert missing
+    assert all(".blocks.0." in name for name in missing)
+    # Encoder, decoder and head have 8 channels, encoder and decoder below 16, the bottom 24; two convolutions each.
+    assert count(deep) - count(plain) == sum(
+        2 * (27 * n * n + 2 * n) for n in ([8, 8, 16, 24] + ([8] if head == "linear" else []))
+    )
+    volume = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(deep.eval()(volume), plain.eval()(volume))
+        for name, each in deep.named_parameters():
+            if name.endswith("blocks.0.conv2.conv.weight"):
+                each.add_(0.1)
+                assert not torch.equal(deep(volume), plain(volume)), name
+                each.sub_(0.1)
+
+
 def test_highresnet_keeps_any_odd_size() -> None:
     with torch.inference_mode():
         logits = build_network("highresnet").eval()(torch.zeros(1, 1, 9, 11, 13))
@@ -115,6 +142,8 @@ def test_an_unknown_argument_is_refused_with_the_allowed_ones(name: str) -> None
     [
         ("unet", {"strides": [2, 2]}, "strides: wanted 4 for 5 channels, got 2"),
         ("unet", {"norm": "group"}, "norm: wanted 'instance' or 'batch', got 'group'"),
+        ("unet", {"blocks": -1}, "blocks: wanted 0 or more, got -1"),
+        ("unet", {"blocks": 1, "channels": [8, 12], "strides": [2]}, "wanted multiples of 8 with blocks, got (8, 12)"),
         ("segresnet", {"init_filters": 6}, "wanted arguments that build it, got {'init_filters': 6}"),
         ("segresnet", {"blocks_up": [1]}, "blocks_up: wanted 3 for 4 blocks_down, got 1"),
         ("vnet", {"in_channels": 5}, "wanted arguments that build it, got {'in_channels': 5}"),
@@ -223,6 +252,7 @@ def noise(*size: int) -> np.ndarray:
     ("network", "arguments"),
     [
         ("segresnet", {"blocks_down": [1, 1], "blocks_up": [1]}),
+        ("unet", DEEPENED),
         pytest.param("highresnet", {}, marks=pytest.mark.slow),
         pytest.param("vnet", {}, marks=pytest.mark.slow),
     ],
@@ -232,6 +262,8 @@ def test_openvino_says_what_torch_says_of_every_network(
 ) -> None:
     stage = Stage("whole", network, Grid(spacing_mm=4.0), arguments)
     module = build_network(network, arguments)
+    for each in module.parameters():  # blocks begin as nothing
+        torch.nn.init.normal_(each, std=0.1) if not each.any() else each
     assert module.training
     save_weights(module, tmp_path / "whole.safetensors", half=False)
     export_openvino(module, tmp_path / "whole.xml")

@@ -14,8 +14,11 @@ from LiverTumorSegLib.recipe import Axis, Grid, Phase, Recipe, Sampling
 from LiverTumorSegLib.training.patches import TypicalScan
 from LiverTumorSegLib.training.sources import SyntheticSource
 from LiverTumorSegLib.training.synthesis import library as bodies
+from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES
 from LiverTumorSegLib.training.synthesis.body import complete_body
+from LiverTumorSegLib.training.synthesis.generator import Field, sampled_tissues
 from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
+from LiverTumorSegLib.training.synthesis.shapes import tissue_mask
 from LiverTumorSegLib.training.trainer import Run, train
 from training_cases import RECIPE, trained
 
@@ -53,6 +56,19 @@ def test_a_library_is_not_drawn_twice(library):
     again = build_library(library.folder, None, variants=1, held_out=1, procedural=2, seed=1)
     assert again == library
     assert {path: path.stat().st_mtime_ns for path in library.folder.iterdir()} == before
+
+
+def test_a_field_off_the_centre_shows_the_livers_border_more_often(library):
+    anatomy = library.load(library.training[0])
+
+    def middles_in_liver(off_centre: float) -> int:
+        field = Field((9, 9, 9), 10.0, "liver", cut=0.0, off_centre=off_centre)
+        chances = (np.random.default_rng(seed) for seed in range(60))
+        scans = (sampled_tissues(anatomy, field, rng, bend=0.0) for rng in chances)
+        return sum(int(tissue_mask(scan, LIVER_TISSUES)[4, 4, 4]) for scan in scans)
+
+    # Some 15 mm along each axis beside a point of the liver, or some 45 mm.
+    assert middles_in_liver(0.0) > 36 > 30 > middles_in_liver(1.0) > 6
 
 
 @pytest.mark.parametrize("augmentation", ["none", "s0"])

@@ -16,6 +16,8 @@ from .mimics import draw_mimics
 from .settings import TRAINING, Settings
 from .shapes import tissue_mask
 
+_OFF_CENTRE_MM = 45.0
+
 
 @dataclass(frozen=True)
 class DrawnScan:
@@ -58,12 +60,15 @@ class Field:
             chest to pelvis, in the others; "liver" for a point in the liver; "organ" for the liver's
             middle height and the body's axis.
         cut: chance that the scan ends inside the field, above or below, as short scans do.
+        off_centre: chance that a field of "liver" lies some centimetres beside its point, as windows at the border of
+            the liver's box do.
     """
 
     shape: Shape
     spacing_mm: float
     centre: str = "body"
     cut: float = 0.4
+    off_centre: float = 0.0
 
 
 def synthetic_scan(
@@ -151,7 +156,8 @@ def _centre(anatomy: Anatomy, field: Field, rng: np.random.Generator) -> np.ndar
     if field.centre == "liver":
         slice_k = int(rng.choice(rows))
         spots = np.argwhere(tissues[slice_k] == Tissue.LIVER)
-        return np.array([slice_k, *spots[rng.integers(len(spots))]], float) + rng.normal(0, 15 / SPACING_MM, 3)
+        spread = _OFF_CENTRE_MM if field.off_centre and rng.random() < field.off_centre else 15.0
+        return np.array([slice_k, *spots[rng.integers(len(spots))]], float) + rng.normal(0, spread / SPACING_MM, 3)
     if field.centre == "organ":
         k = (rows[0] + rows[-1]) / 2
     else:
