@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         return int(options.run(options, console) or 0)
-    except LiverTumorSegError as error:
+    except (LiverTumorSegError, MemoryError) as error:
         console.close()
         text = str(error).replace("\n", " ").replace("\r", " ")  # as in a name that it quotes
-        print(f"livertumorseg: error: {text}", file=sys.stderr)
+        print(f"livertumorseg: error: {text or 'not enough memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         console.close()

@@ -20,6 +20,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -157,30 +158,26 @@ def import_bundle(source: Path, name: str | None = None) -> Path:
         The new folder. Importing the same bundle twice changes nothing.
 
     Raises:
-        BundleError: not a whole bundle, a zip that reaches outside itself, or a name that is taken.
+        BundleError: not a whole bundle, a zip that reaches outside itself, a name that is taken, or a copy that cannot
+            be written.
     """
     source = Path(source)
     name = name or (source.stem if source.is_file() else source.resolve().name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise BundleError(f"bundle name: wanted letters, digits, '.', '_' and '-', got {name!r}")
     target = user_path("Bundles", name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as scratch:
-        incoming = Path(scratch) / name
-        if source.is_dir():
-            _files(source)  # refuses links before anything is copied
-            shutil.copytree(source, incoming)
-        else:
-            _unzip(source, incoming)
-            inner = [each for each in incoming.iterdir() if each.name != "__MACOSX"]
-            if len(inner) == 1 and inner[0].is_dir():
-                incoming = inner[0]
-        new = Bundle.load(incoming)
-        if name in list_bundles():
-            if Bundle.load(name).sha256 != new.sha256:
-                raise BundleError(f"bundle name: wanted one that is free, got {name!r}, which is another bundle")
-            return list_bundles()[name]
-        os.replace(incoming, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as scratch:
+            incoming = _copied(source, Path(scratch) / name)
+            new = Bundle.load(incoming)
+            if name in list_bundles():
+                if Bundle.load(name).sha256 != new.sha256:
+                    raise BundleError(f"bundle name: wanted one that is free, got {name!r}, which is another bundle")
+                return list_bundles()[name]
+            os.replace(incoming, target)
+    except OSError as error:
+        raise BundleError(f"{target}: the bundle cannot be imported: {error.strerror or error}") from error
     return target
 
 
@@ -209,7 +206,7 @@ def write_variant(bundle: Bundle, folder: Path, recipe: Recipe, metadata: dict[s
             seal_bundle(copy)
             os.replace(copy, folder)
     except OSError as error:
-        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
+        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror or error}") from error
     return Bundle.load(folder)
 
 
@@ -239,6 +236,17 @@ def check_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def _copied(source: Path, folder: Path) -> Path:
+    """Copy or unpack a bundle into a new folder; where in it the bundle lies."""
+    if source.is_dir():
+        _files(source)  # refuses links before anything is copied
+        shutil.copytree(source, folder)
+        return folder
+    _unzip(source, folder)
+    inner = [each for each in folder.iterdir() if each.name != "__MACOSX"]
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() else folder
+
+
 def _unzip(source: Path, folder: Path) -> None:
     """Unpack plain files that stay inside `folder`."""
     try:
@@ -252,7 +260,8 @@ def _unzip(source: Path, folder: Path) -> None:
                 if outside or stat.S_ISLNK(each.external_attr >> 16):
                     raise BundleError(f"{source}: wanted plain files inside the bundle, got {each.filename!r}")
             archive.extractall(folder)
-    except (OSError, zipfile.BadZipFile) as error:
+    # RuntimeError is an encrypted file, or one packed in a way that Python does not know.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{source}: wanted a bundle's folder or .zip, got {error}") from error
 
 

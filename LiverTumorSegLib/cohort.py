@@ -154,7 +154,7 @@ def segment_case(scan: Scan, job: Job, output: Path) -> CaseResult:
     began = time.perf_counter()
     try:
         with recorded_warnings() as texts:
-            image = read_image(scan.path)
+            image = read_image(scan.path, modality=job.modality)
             segmentation = _segmenter(job)(image, modality=job.modality, sensitivity=job.sensitivity)
             provenance = dataclasses.replace(segmentation.provenance, warnings=tuple(texts))
             segmentation = dataclasses.replace(segmentation, provenance=provenance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -107,7 +108,7 @@ class QuietConsole(BarConsole):
 
 
 class JsonConsole:
-    """One JSON object a line on standard output."""
+    """One JSON object a line on standard output; a number that is not finite is null."""
 
     def progress(self, step: str, share: float) -> None:
         """{"event": "progress", "step": …, "share": …}."""
@@ -125,7 +126,18 @@ class JsonConsole:
         """Nothing to tidy."""
 
     def _write(self, line: dict[str, Any]) -> None:
-        _print(json.dumps(line))
+        _print(json.dumps(_finite(line), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for each number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
 
 
 def _print(text: str) -> None:

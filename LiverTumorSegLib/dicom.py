@@ -19,6 +19,7 @@ SCAN_MODALITIES = ("CT", "MR", "OT", "")
 FEWEST_SLICES = 3
 _ENHANCED = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.[24]\.[1-9]$")  # enhanced and converted CT and MR storage
 _DAMAGED = "damaged file"  # has pixels (7FE0,0010) that GDCM cannot read
+_UNREADABLE = "file that cannot be read"
 _PHASES = (
     ("native", r"native|\bnon?[- ]?con|\bpre[- ]?con|unenhanced|without|w/o|\bplain\b|\bnc\b"),
     ("portal venous", r"portal|venous|\bpvp?\b|\bvp\b"),
@@ -94,10 +95,17 @@ def read_series(folder: Path, uid: str | None = None) -> sitk.Image:
     stack = _choose(stacks, uid)
     if passed_over[_DAMAGED]:
         warn(f"{passed_over[_DAMAGED]} DICOM files in the folder are damaged or cut short and were left out")
+    if passed_over[_UNREADABLE]:
+        warn(f"{passed_over[_UNREADABLE]} files of the folder cannot be read and were left out")
     if stack.others:
         warn(f"{stack.others} images of another size or orientation in the same DICOM series were left out")
     if stack.duplicates:
         warn(f"{stack.duplicates} slices were left out: the DICOM series has another slice at the same position")
+    if stack.slices[0].modality == "CT" and stack.interleaved:
+        warn(
+            f"the DICOM series holds {stack.interleaved} acquisitions whose slices lie between each other: "
+            "they may be different phases"
+        )
     image = read_stack(stack)
     for key in image.GetMetaDataKeys():
         image.EraseMetaData(key)
@@ -113,10 +121,22 @@ def series_uid_of(path: Path) -> str | None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins like DICOM: with the preamble of PS3.10, or, as older files do, with its first group."""
-    with open(path, "rb") as file:
-        head = file.read(132)
+    """Whether a file begins like DICOM: with the preamble of PS3.10, or, as older files do, with its first group.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(132)
+    except OSError as error:
+        raise ImageError(f"wanted a file that can be read, got {Path(path).name}: {error.strerror}") from None
     return head[128:] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder, or one below it, has a DICOM file."""
+    return next(_dicom_files(folder, []), None) is not None
 
 
 def _find_stacks(folder: Path) -> tuple[list[Stack], Counter[str]]:
@@ -125,7 +145,8 @@ def _find_stacks(folder: Path) -> tuple[list[Stack], Counter[str]]:
         raise ImageError(f"wanted a DICOM folder, got {Path(folder).name}, which is none")
     passed_over: Counter[str] = Counter()
     groups: dict[str, list[list[SliceHeader]]] = {}
-    for path in _dicom_files(folder):
+    unreadable: list[str] = []
+    for path in _dicom_files(folder, unreadable):
         header = _read_header(path)
         if isinstance(header, str):
             passed_over[header] += 1
@@ -135,6 +156,8 @@ def _find_stacks(folder: Path) -> tuple[list[Stack], Counter[str]]:
         if group is None:
             of_series.append(group := [])
         group.append(header)
+    if unreadable:
+        passed_over[_UNREADABLE] = len(unreadable)
     stacks = []
     for of_series in groups.values():
         largest = max(of_series, key=len)
@@ -146,13 +169,19 @@ def _find_stacks(folder: Path) -> tuple[list[Stack], Counter[str]]:
     return sorted(stacks, key=lambda stack: (stack.slices[0].description, stack.slices[0].uid)), passed_over
 
 
-def _dicom_files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+def _dicom_files(folder: Path, unreadable: list[str]) -> Iterator[Path]:
+    """The DICOM files in and below a folder, in order; `unreadable` is told what cannot be looked at."""
+    for place, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error))):
         folders.sort()
         for name in sorted(names):
             path = Path(place, name)
-            if name.upper() != "DICOMDIR" and path.is_file() and is_dicom(path):
-                yield path
+            try:
+                found = name.upper() != "DICOMDIR" and path.is_file() and is_dicom(path)
+            except (ImageError, OSError) as error:
+                unreadable.append(str(error))
+            else:
+                if found:
+                    yield path
 
 
 def _open_header(path: Path) -> sitk.ImageFileReader | None:

@@ -6,15 +6,19 @@ instance number. Missing slices, mixed spacing and gantry tilt are mended on a r
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from .dicom_frames import place_frames
 from .errors import ImageError, warn
 
+_SAME_PLACE_MM = 0.01
 _FLOATS = {sitk.sitkFloat32, sitk.sitkFloat64}
 
 
@@ -76,6 +80,14 @@ class Stack:
         return np.asarray((origins - origins[0]) @ self.frame)
 
     @property
+    def interleaved(self) -> int:
+        """How many acquisitions, of three slices at least, have their slices between each other's; 0 for none."""
+        numbers = [piece.order[0] for piece in self.slices]
+        large = [number for number, count in Counter(numbers).items() if count >= 3]
+        changes = sum(one != next_one for one, next_one in pairwise(numbers))
+        return len(large) if len(large) > 1 and changes > len(numbers) / 2 else 0
+
+    @property
     def size(self) -> tuple[int, int, int]:
         """Voxels along i, j and k."""
         first = self.slices[0].size
@@ -101,21 +113,33 @@ def stack_slices(headers: list[SliceHeader], others: int) -> Stack:
     """
     headers = sorted(headers, key=lambda header: header.order)
     along = Stack(tuple(headers)).offsets_mm[:, 2]
-    kept: list[int] = []
+    nearest_mm = max(_SAME_PLACE_MM, 0.1 * _gap_mm(along, [header.order[0] for header in headers]))
+    places: list[list[int]] = []
     for index in np.argsort(along, kind="stable").tolist():
-        if not kept or along[index] - along[kept[-1]] > 0.01:
-            kept.append(index)
-    return Stack(tuple(headers[index] for index in kept), len(headers) - len(kept), others)
+        if places and along[index] - along[places[-1][0]] <= nearest_mm:
+            places[-1].append(index)
+        else:
+            places.append([index])
+    kept = tuple(headers[min(place)] for place in places)
+    return Stack(kept, len(headers) - len(kept), others)
+
+
+def _gap_mm(along: np.ndarray, acquisitions: list[int]) -> float:
+    """The median distance between neighbouring slices of one acquisition; 0 where each has only one place."""
+    numbers = np.array(acquisitions)
+    gaps = np.concatenate([np.diff(np.sort(along[numbers == number])) for number in set(acquisitions)])
+    gaps = gaps[gaps > _SAME_PLACE_MM]
+    return float(np.median(gaps)) if gaps.size else 0.0
 
 
 def read_stack(stack: Stack) -> sitk.Image:
-    """Read the pixels and put them where the headers say; a multi-frame file has its geometry from GDCM.
+    """Read the pixels and put them where the headers say.
 
     Returns:
         3D image in LPS on a regular grid, its k axis along the slices' normal, values as GDCM rescales them.
 
     Raises:
-        ImageError: a file cannot be read.
+        ImageError: a file cannot be read, or its frames are no regular stack.
     """
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
@@ -126,7 +150,8 @@ def read_stack(stack: Stack) -> sitk.Image:
         reader.SetOutputPixelType(sitk.sitkFloat32 if types & _FLOATS else sitk.sitkInt32)
     try:
         if len(stack.slices) == 1:
-            return _narrowed(sitk.ReadImage(str(stack.slices[0].path), imageIO="GDCMImageIO"))
+            path = stack.slices[0].path
+            return place_frames(_narrowed(sitk.ReadImage(str(path), imageIO="GDCMImageIO")), path)
         return _place(_narrowed(reader.Execute()), stack)
     except RuntimeError:
         raise ImageError(f"wanted readable DICOM, got series {stack.slices[0].uid}: damaged or cut short") from None

@@ -55,6 +55,10 @@ class StudyError(LiverTumorSegError):
     """A reader study's manifest or folder is not as it must be, or a reading is not to be had now."""
 
 
+class PackageError(LiverTumorSegError):
+    """A Python package that is needed is not there and cannot be installed, or the user declined."""
+
+
 class LiverTumorSegWarning(UserWarning):
     """Something the user should know of a result that is nevertheless valid."""
 

@@ -39,7 +39,7 @@ _MODALITY = ("Modality", "0008|0060")
 
 @dataclass(frozen=True)
 class _Record:
-    """What `result.json` says; both or none of geometry and rules are there."""
+    """What `result.json` says; both or none of geometry and rules are there, and without them no base factor counts."""
 
     format: Literal[1]
     sensitivity: float
@@ -49,6 +49,7 @@ class _Record:
     patient_class: str
     geometry: GridGeometry | None
     rules: Postprocessing | None
+    base_factor: float
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
@@ -124,6 +125,7 @@ def save_segmentation(segmentation: Segmentation, folder: Path, scan: sitk.Image
         segmentation.patient_class,
         evidence.geometry if evidence else None,
         evidence.rules if evidence else None,
+        evidence.base_factor if evidence else 1.0,
     )
     try:
         sitk.GetArrayViewFromImage(segmentation.labels).tofile(folder / LABELS)
@@ -154,6 +156,7 @@ def load_segmentation(folder: Path, scan: sitk.Image) -> Segmentation:
     try:
         record: _Record = _parsed(_Record, json.loads((folder / RECORD).read_text(encoding="utf-8")), RECORD)
         check_sensitivity(record.sensitivity)
+        check_sensitivity(record.base_factor)
         image = read_volume(folder / SCAN) if record.own_scan else scan
         array = _read_array(folder / LABELS, np.dtype(np.uint8), image.GetSize())
         if array.max() > TUMOUR:
@@ -184,7 +187,8 @@ def _read_evidence(folder: Path, record: _Record) -> Evidence | None:
     for name, field in ((LIVER, liver), (TUMOURS, tumour)):
         if not np.isfinite(field).all():
             raise ValueError(f"{name}: wanted finite numbers, got others")
-    return Evidence(liver.astype(np.float16, copy=False), tumour.astype(np.float16, copy=False), geometry, record.rules)
+    liver, tumour = (field.astype(np.float16, copy=False) for field in (liver, tumour))
+    return Evidence(liver, tumour, geometry, record.rules, record.base_factor)
 
 
 def _read_array(path: Path, kind: np.dtype[Any], size: tuple[int, ...]) -> np.ndarray:

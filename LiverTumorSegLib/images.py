@@ -27,12 +27,13 @@ _WIDE_TYPES = (sitk.sitkUInt32, sitk.sitkInt64, sitk.sitkUInt64, sitk.sitkFloat6
 _MODALITY_KEYS = ("Modality", "0008|0060")
 
 
-def read_image(path: Path, series: str | None = None) -> sitk.Image:
+def read_image(path: Path, series: str | None = None, *, modality: str | None = None) -> sitk.Image:
     """Read a scan, check it and, if it is CT, bring its values to HU.
 
     Args:
         path: NIfTI, NRRD or MetaImage file, DICOM folder, or one file of a DICOM series.
         series: UID of the DICOM series, or an unambiguous beginning or end of it; None if there is only one.
+        modality: "CT" or "MR", if it is known better than `modality_of` would say.
 
     Returns:
         3D scalar image in LPS; metadata has "Modality" if a DICOM tag says so, and nothing of the patient.
@@ -42,8 +43,8 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         SeriesChoiceError: the folder holds several series and none was chosen.
     """
     path = Path(path)
-    if not path.exists():
-        raise ImageError(f"wanted an existing file or DICOM folder, got {path.name}, which does not exist")
+    check_modality(modality)
+    _check_existing(path)
     if path.is_dir():
         with quiet_itk():
             image = dicom.read_series(path, series)
@@ -63,7 +64,7 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         image = check_image(image)
     except ImageError as error:
         raise ImageError(f"{path.name}: {error}") from None
-    return calibrate_ct(image) if modality_of(image) == "CT" else image
+    return calibrate_ct(image) if (modality or modality_of(image)) == "CT" else image
 
 
 def check_image(image: sitk.Image) -> sitk.Image:
@@ -80,7 +81,7 @@ def check_image(image: sitk.Image) -> sitk.Image:
             direction, a single value throughout, or more than 1 % of the voxels not finite.
     """
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = sitk.Extract(image, (*image.GetSize()[:-1], 0))
+        image = _with_metadata(sitk.Extract(image, (*image.GetSize()[:-1], 0)), image)
     if image.GetPixelID() not in _KEPT_TYPES + _WIDE_TYPES:
         raise ImageError(f"wanted grey values, one real number a voxel, got {image.GetPixelIDTypeAsString()}")
     if image.GetDimension() != 3:
@@ -89,6 +90,16 @@ def check_image(image: sitk.Image) -> sitk.Image:
         raise ImageError(f"wanted at least {FEWEST_VOXELS} voxels along each axis, got {_times(image.GetSize())}")
     _check_geometry(image)
     return _checked_values(image)
+
+
+def check_modality(modality: str | None) -> None:
+    """Refuse a modality that nothing here knows.
+
+    Raises:
+        ImageError: it is neither "CT" nor "MR" nor None.
+    """
+    if modality not in ("CT", "MR", None):
+        raise ImageError(f"modality: wanted CT, MR or none, got {modality!r}")
 
 
 def modality_of(image: sitk.Image) -> Literal["CT", "MR"]:
@@ -134,6 +145,15 @@ def calibrate_ct(image: sitk.Image) -> sitk.Image:
     ):
         return _with_metadata(sitk.Maximum(image, AIR_HU), image)
     return image
+
+
+def _check_existing(path: Path) -> None:
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ImageError(f"wanted an existing file or DICOM folder, got {path.name}: {error.strerror}") from None
+    if not there:
+        raise ImageError(f"wanted an existing file or DICOM folder, got {path.name}, which does not exist")
 
 
 def _times(numbers: tuple[float, ...]) -> str:

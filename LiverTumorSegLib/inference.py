@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .bundle import Bundle, check_sums, seal_bundle
-from .errors import BundleError, DeviceError, warn
+from .errors import BundleError, DeviceError, OutputError, warn
 from .networks import build_network
 from .networks.devices import resolve_device
 from .networks.engines import Engine, OpenVINOEngine, TorchEngine
@@ -87,6 +86,7 @@ def run_network(
     reduce: Reduce | None = None,
     *,
     temperature: float = 1.0,
+    multiples: Triple = (16, 16, 16),
 ) -> np.ndarray:
     """Run a network over a region, whole or in overlapping windows of one size.
 
@@ -102,6 +102,7 @@ def run_network(
         reduce: what to keep of the logits, applied to slabs of slices as they are finished, so that many classes of a
             large region need not be held at once. Each slice must be reduced for itself.
         temperature: what the logits are divided by, slab by slab before they are reduced; see `Stage.temperature`.
+        multiples: what the sides (i, j, k) of halved windows must be multiples of; see `Grid.multiples`.
 
     Returns:
         float32 logits (classes, k, j, i), or whatever `reduce` makes of them.
@@ -113,7 +114,7 @@ def run_network(
         try:
             return _run_tiles(engine, array, tile, overlap, progress, _finish(reduce, temperature))
         except MemoryError as error:
-            smaller = tuple(_halved(side) for side in tile)
+            smaller = tuple(_halved(side, multiple) for side, multiple in zip(tile, multiples[::-1], strict=True))
             if smaller != tile:
                 warn(f"not enough memory on {engine.device} for windows of {tile[::-1]} voxels: using {smaller[::-1]}")
                 tile = smaller
@@ -215,9 +216,9 @@ def _gaussian(tile: tuple[int, ...]) -> np.ndarray:
     return weight
 
 
-def _halved(side: int) -> int:
-    """Half a side, rounded up to a multiple of 16, which every network here can divide."""
-    return side if side <= _SMALLEST_WINDOW else max(_SMALLEST_WINDOW, math.ceil(side / 32) * 16)
+def _halved(side: int, multiple: int) -> int:
+    """Half a side, but not below the smallest window, rounded up to what the network can divide; never more."""
+    return min(side, math.ceil(max(_SMALLEST_WINDOW, side / 2) / multiple) * multiple)
 
 
 def _intermediate(bundle: Bundle, stage: Stage) -> Path:
@@ -229,24 +230,43 @@ def _intermediate(bundle: Bundle, stage: Stage) -> Path:
     identity = [hashlib.sha256(weights.read_bytes()).hexdigest(), stage.network, stage.arguments]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder = user_path("Cache", "openvino", key)
-    with contextlib.suppress(BundleError):  # absent or damaged: made anew
-        check_sums(folder)
-        return folder / "network.xml"
-    network = build_network(stage.network, stage.arguments)
-    load_weights(network, weights)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _all_or_nothing(folder) as scratch:
-        export_openvino(network, scratch / "network.xml", stage.arguments.get("in_channels", 1))
-        seal_bundle(scratch)
+    if not _is_whole(folder):  # absent or damaged: made anew
+        network = build_network(stage.network, stage.arguments)
+        load_weights(network, weights)
+        with _all_or_nothing(folder) as scratch:
+            export_openvino(network, scratch / "network.xml", stage.arguments.get("in_channels", 1))
+            seal_bundle(scratch)
     return folder / "network.xml"
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_sums(folder)
+    except (BundleError, OSError):  # the latter where another process clears it away
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes `folder`'s place when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as parent:
-        scratch = Path(parent) / folder.name
-        scratch.mkdir()
-        yield scratch
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
+    """An empty folder to fill, which takes `folder`'s place when the block ends well.
+
+    A whole one that another process put there meanwhile stays, for it may be read already.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as parent:
+            scratch = Path(parent) / folder.name
+            scratch.mkdir()
+            yield scratch
+            if not _is_whole(folder):
+                if folder.exists():
+                    os.replace(folder, Path(parent) / "damaged")
+                os.replace(scratch, folder)
+    except OSError as error:
+        if not _is_whole(folder):
+            reason = error.strerror or error
+            raise OutputError(f"{folder}: wanted to keep the network for OpenVINO, got: {reason}") from error

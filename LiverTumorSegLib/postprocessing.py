@@ -29,15 +29,17 @@ class Evidence:
         liver, tumour: float16 (k, j, i) logit differences to the background on the last stage's grid.
         geometry: that grid.
         rules: what is made of them.
+        base_factor: what the tumour's probability counts in the system's own vote, before any factor of the user's.
     """
 
     liver: np.ndarray
     tumour: np.ndarray
     geometry: GridGeometry
     rules: Postprocessing
+    base_factor: float = 1.0
 
     def labels_like(self, image: sitk.Image, factor: float = 1.0) -> sitk.Image:
-        """uint8 labels 0/1/2 on the scan's grid, with the tumour's probability scaled by `factor`."""
+        """uint8 labels 0/1/2 on the scan's grid, the tumour's probability scaled by `base_factor` and `factor`."""
         labels = np.zeros(image.GetSize()[::-1], np.uint8)
         liver, tumour, found = gated(self, factor)
         if found is not None:
@@ -50,7 +52,7 @@ class Evidence:
         return result
 
     def tumour_probability(self) -> sitk.Image:
-        """The tumour's softmax probability (factor 1) as an image on the network's grid."""
+        """The tumour's softmax probability, scaled by no factor, as an image on the network's grid."""
         probability = np.empty(self.liver.shape, np.float32)
 
         def one_slice(k: int) -> None:
@@ -64,9 +66,14 @@ class Evidence:
 def gated(evidence: Evidence, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Both logit differences with everything that postprocessing rejects voted down.
 
+    Args:
+        evidence: of a region.
+        factor: on the tumour's probability, on top of the evidence's own.
+
     Returns:
         liver and tumour differences (float32), and the mask of all that was kept, or None for nothing.
     """
+    factor *= evidence.base_factor
     liver, tumour = (np.full(evidence.liver.shape, _NEVER, np.float32) for _ in range(2))
     organ = np.zeros(evidence.liver.shape, bool)
     # Nothing can come of voxels beyond those that are voted for, and of one more that the gates stand off.

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom import is_dicom
+from .dicom import holds_dicom
 from .errors import ImageError, is_unicode
 from .images import EXTENSIONS
 
@@ -24,12 +24,12 @@ class Scan:
         Raises:
             OSError: it cannot be looked at.
         """
-        files = (each for each in self.path.iterdir() if each.is_file()) if self.path.is_dir() else (self.path,)
+        files = (each for each in self.path.rglob("*") if each.is_file()) if self.path.is_dir() else (self.path,)
         return max((each.stat().st_mtime for each in files), default=0.0)
 
 
 def find_scans(folder: Path, results: Path | None = None) -> list[Scan]:
-    """The scans of a folder by name: image files, and folders with DICOM files, each of which counts as one.
+    """The scans of a folder by name: image files, and folders with DICOM files in or below them, each counted as one.
 
     Args:
         folder: of the scans.
@@ -56,7 +56,7 @@ def _is_scan(path: Path, results: Path | None) -> bool:
         return False
     if path.is_file():
         return path.name.lower().endswith(EXTENSIONS)
-    return path.is_dir() and any(is_dicom(each) for each in sorted(path.iterdir())[:3] if each.is_file())
+    return path.is_dir() and holds_dicom(path)
 
 
 def _stem(path: Path) -> str:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from . import __version__
 from .bundle import Bundle
 from .errors import recorded_warnings, warn
-from .images import calibrate_ct, check_image, modality_of
+from .images import calibrate_ct, check_image, check_modality, modality_of
 from .inference import Engine, open_engine, resolve_device
 from .phases import prepared_phases
 from .recipe import Recipe, Typing
@@ -102,6 +102,7 @@ class Segmenter:
     ) -> Segmentation:
         """Segment one scan; arguments and result as in `segment`."""
         check_sensitivity(sensitivity)
+        check_modality(modality)
         with recorded_warnings() as texts:
             image = check_image(image)
             kind = modality or modality_of(image)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..console import Console
 from ..errors import LiverTumorSegError, recorded_warnings
-from .options import LAYOUTS, add_device, whole_number
+from .options import LAYOUTS, above_0, add_device, whole_number
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluation
@@ -40,7 +40,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--same-data", action="store_true", help="the cases are those of the papers: print their figures beside ours"
     )
     add_device(parser)
-    parser.add_argument("--sensitivity", type=float, default=1.0, metavar="F", help="of the label maps that are judged")
+    parser.add_argument(
+        "--sensitivity", type=above_0, default=1.0, metavar="F", help="of the label maps that are judged"
+    )
     parser.add_argument("--seed", type=whole_number, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--no-html", dest="html", action="store_false", help="leave out evaluation.html")

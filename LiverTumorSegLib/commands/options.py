@@ -17,6 +17,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def at_least_1(text: str) -> int:
+    """A whole number above 0."""
+    if (count := whole_number(text)) == 0:
+        raise argparse.ArgumentTypeError("wanted at least 1, got 0")
+    return count
+
+
 def above_0(text: str) -> float:
     """A finite number above 0."""
     try:

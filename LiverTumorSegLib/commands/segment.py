@@ -137,7 +137,7 @@ def _segment_to_files(
         get_ready()
     with recorded_warnings() as texts, ThreadPoolExecutor(1) as pool:
         console.progress("reading the scan", 0.0)
-        reading = pool.submit(_read, scan, series, phases)
+        reading = pool.submit(_read, scan, series, phases, modality)
         with interrupts_held():
             from ..segmenter import Segmenter  # takes a tenth of a second
 
@@ -159,14 +159,14 @@ def _segment_to_files(
 
 
 def _read(
-    scan: Path, series: str | None, phases: Mapping[str, Path]
+    scan: Path, series: str | None, phases: Mapping[str, Path], modality: str | None
 ) -> tuple[sitk.Image, dict[str, sitk.Image], float]:
     """The scan, the other phases, and how many seconds it took to read them."""
     from ..images import read_image
 
     began = time.perf_counter()
-    image = read_image(scan, series)
-    others = {name: read_image(file) for name, file in phases.items()}
+    image = read_image(scan, series, modality=modality)
+    others = {name: read_image(file, modality=modality) for name, file in phases.items()}
     return image, others, time.perf_counter() - began
 
 

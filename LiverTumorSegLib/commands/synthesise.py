@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 from ..console import Console
-from .options import whole_number
+from .options import at_least_1, whole_number
 
 
 def add_synthesise(parser: argparse.ArgumentParser) -> None:
     """What `livertumorseg synthesise` is told."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT_DIR")
-    parser.add_argument("--count", type=int, default=1, metavar="N")
+    parser.add_argument("--count", type=at_least_1, default=1, metavar="N")
     parser.add_argument("--seed", type=whole_number, default=0)
     parser.add_argument("--spacing", type=float, default=2.0, metavar="MM")
     parser.add_argument("--modality", choices=("CT", "MR"), help="default: drawn for every scan")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..console import Console, QuietConsole
 from ..errors import LiverTumorSegError, OutputError, RecipeError, TrainingError, heard_warnings, recorded_warnings
 from .cohort import add_ray, cluster_of
-from .options import LAYOUTS, above_0, whole_number
+from .options import LAYOUTS, above_0, at_least_1, whole_number
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -36,7 +36,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that make patches")
     parser.add_argument(
-        "--validation-patches", type=_at_least_1, metavar="N", help="how many judge each epoch (default: 24)"
+        "--validation-patches", type=at_least_1, metavar="N", help="how many judge each epoch (default: 24)"
     )
     measured = parser.add_argument_group("measured cases")
     measured.add_argument("--data", type=Path, metavar="DIR", help="a data set with scans and labels")
@@ -60,7 +60,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     drawn.add_argument("--labelmaps", type=Path, metavar="DIR", help="anatomy from label maps instead of formulas")
     drawn.add_argument(
         "--bodies",
-        type=_at_least_1,
+        type=at_least_1,
         default=3,
         metavar="N",
         help="bodies drawn around every label map, or 10 N from formulas",
@@ -72,12 +72,6 @@ def _workers(text: str) -> int:
     most = max(64, 2 * (os.cpu_count() or 1))
     if (count := whole_number(text)) > most:
         raise argparse.ArgumentTypeError(f"wanted at most {most} processes, got {count}")
-    return count
-
-
-def _at_least_1(text: str) -> int:
-    if (count := whole_number(text)) == 0:
-        raise argparse.ArgumentTypeError("wanted at least 1, got 0")
     return count
 
 

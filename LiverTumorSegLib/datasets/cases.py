@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from .. import nifti
 from ..errors import ImageError, LiverTumorSegError
 from ..images import EXTENSIONS, read_image
 from ..itk_reader import read_file
-from ..segmentation import TUMOUR
+from ..recipe import Typing
+from ..segmentation import LIVER, TUMOUR
 from .dicom_masks import read_packed
 from .scanners import scanner_of
 
@@ -25,6 +26,11 @@ class DatasetError(LiverTumorSegError):
 
 LabelReader = Callable[[Path, Path | None], sitk.Image]
 """Reads a reference at its path, with the scan's path for its geometry, as uint8: 0, 1 liver, 2 tumour."""
+
+OTHER = "other"
+"""The lesion type that is one only beside others: what a data set calls so may be anything."""
+_NO_SUCH_TYPE = 255
+_TUMOURS = {"tumour", "tumours", "lesion", "lesions", "cancer"}
 
 
 @dataclass(frozen=True)
@@ -79,29 +85,27 @@ class DatasetCase:
         """The reference as uint8 with the value n where `names[n]` is: types of lesions where the data set has them.
 
         Args:
-            names: background first. Names of the data set that are not among them are background; where that would
-                lose its liver or something it calls a tumour, or where it has no names, the names must have "liver"
-                among them, and "tumour" if there is one in the case.
+            names: background first. A tumour of a type that is not among them is "tumour", what lies in the liver is
+                "liver", and any other name of the data set that is not among them is background.
 
         Raises:
-            ImageError: it is not there, cannot be read, or has tumours of no known type.
+            ImageError: it is not there, cannot be read, or has tumours that none of the names are.
         """
-        found = {value: names.index(name) for value, name in self.value_names.items() if name in names[1:]}
-        others = [name for value, name in self.value_names.items() if value not in found]
-        known = "liver" in names and names.index("liver") in found.values()
-        if self.labels is not None and known and not any(map(is_lesion_name, others)):
-            return read_mapped_labels(self.labels, self.scan, values=found)
-        labels = self.read_labels()
-        array = sitk.GetArrayFromImage(labels)
-        table = np.array([0, *(names.index(name) if name in names else 0 for name in ("liver", "tumour"))], np.uint8)
-        if not table[TUMOUR] and (array == TUMOUR).any():
-            wanted = ", ".join(names[1:])
-            raise ImageError(f"{self.name}: labels: wanted {wanted}, got tumours of no type")
-        if tuple(table) == (0, 1, 2):
-            return labels
-        result = sitk.GetImageFromArray(table[array])
-        result.CopyInformation(labels)
+        if self.labels is not None and "liver" in names and "liver" in self.value_names.values():
+            result = read_mapped_labels(self.labels, self.scan, values=self._values(names))
+        else:
+            result = _renumbered(self.read_labels(), [0, *(_place_of(meaning, names) for meaning in (LIVER, TUMOUR))])
+        if (sitk.GetArrayViewFromImage(result) == _NO_SUCH_TYPE).any():
+            raise ImageError(f"{self.name}: labels: wanted {', '.join(names[1:])}, got tumours of no such type")
         return result
+
+    def _values(self, names: Sequence[str]) -> dict[int, int]:
+        """Value in the file -> value of the name that it goes by."""
+        meant = meanings(self.value_names.values())
+        return {
+            value: names.index(name) if name in names[1:] else _place_of(meant.get(name, 0), names)
+            for value, name in self.value_names.items()
+        }
 
 
 def read_labels(path: Path, scan: Path | None = None) -> sitk.Image:
@@ -163,10 +167,27 @@ def read_volume(path: Path) -> sitk.Image:
     return image
 
 
-def is_lesion_name(name: str) -> bool:
-    """Whether a data set's name for a label means tumours of any type."""
-    words = {"tumour", "tumor", "tumours", "tumors", "lesion", "lesions", "cancer"}
-    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+def meanings(names: Iterable[str]) -> dict[str, int]:
+    """What a data set's names for its labels mean: 1 liver, 2 tumours of any type; other names are left out.
+
+    Lesion types and what lies in the liver are called as in `recipe.Typing`; of `OTHER`, see there.
+    """
+    plain = {name: plain_name(name) for name in names}
+    types = set(Typing().lesion_types).intersection(plain.values())
+    types = types if len(types) > 1 else types - {OTHER}
+    found = {}
+    for name, each in plain.items():
+        words = re.split(r"[^a-z]+", each)
+        if each in types or not _TUMOURS.isdisjoint(words):
+            found[name] = TUMOUR
+        elif each in Typing().in_liver or "liver" in words:
+            found[name] = LIVER
+    return found
+
+
+def plain_name(label: str) -> str:
+    """A label's name as recipes write it: "Liver Tumor" is liver_tumour."""
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).replace("tumor", "tumour").replace("hemangioma", "haemangioma")
 
 
 def stem(path: Path) -> str:
@@ -180,6 +201,21 @@ def image_files(folder: Path) -> list[Path]:
     """The image files in a folder, sorted; hidden ones left out."""
     files = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(f for f in files if f.name.lower().endswith(EXTENSIONS) and not f.name.startswith("."))
+
+
+def _place_of(meaning: int, names: Sequence[str]) -> int:
+    """The value among a recipe's names of what means 1 liver, 2 a tumour of any type, 0 anything else."""
+    name = {LIVER: "liver", TUMOUR: "tumour"}.get(meaning, "")
+    if name in names:
+        return names.index(name)
+    return _NO_SUCH_TYPE if meaning == TUMOUR else 0
+
+
+def _renumbered(labels: sitk.Image, values: Sequence[int]) -> sitk.Image:
+    """The labels with `values[n]` for each n."""
+    result = sitk.GetImageFromArray(np.array(values, np.uint8)[sitk.GetArrayViewFromImage(labels)])
+    result.CopyInformation(labels)
+    return result
 
 
 def _listed(values: np.ndarray) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import is_unicode
-from .cases import DatasetCase, DatasetError, image_files, is_lesion_name, read_labels, read_mapped_labels, stem
+from ..segmentation import LIVER, TUMOUR
+from .cases import DatasetCase, DatasetError, image_files, meanings, plain_name, read_labels, read_mapped_labels, stem
 from .dicom_masks import read_chaos_labels, read_ircad_labels
 
 Layout = Callable[[Path], list[DatasetCase]]
@@ -48,15 +49,16 @@ def msd(folder: Path) -> list[DatasetCase]:
 def nnunet(folder: Path) -> list[DatasetCase]:
     """nnU-Net v2 raw: `imagesTr/CASE_0000.EXT`, `labelsTr/CASE.EXT`, `dataset.json` with the labels' names.
 
-    The first channel is the scan, others are further phases by their names in "channel_names". Of the labels, that
-    called liver becomes 1, and all called tumour, tumor, lesion or cancer become 2. Cases named `liver_N`, as converted
-    from MSD, keep MSD's patients; "patients" in `dataset.json`, which our own writer adds with "scanners", goes before.
+    The first channel is the scan, others are further phases by their names in "channel_names". Of the labels, the liver
+    and its vessels become 1, and tumours, lesions and their types 2, as `cases.meanings` tells by their names. Cases
+    named `liver_N`, as converted from MSD, keep MSD's patients; "patients" in `dataset.json`, which our own writer adds
+    with "scanners", goes before.
     """
     description = _dataset_json(folder, labels=dict, file_ending=str)
     patients, scanners = description.get("patients"), description.get("scanners")
     ending, values = str(description["file_ending"]), _label_values(folder, description["labels"])
     channels = _channel_names(description.get("channel_names"))
-    names_of = {v: _plain_name(name) for name, v in description["labels"].items() if type(v) is int and v}
+    names_of = _value_names(description["labels"])
     images = {path.name[: -len(f"_0000{ending}")]: path for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
     labels = {path.name[: -len(ending)]: path for path in (folder / "labelsTr").glob(f"*{ending}")}
     cases = []
@@ -209,22 +211,25 @@ def _channel_names(described: object) -> dict[int, str]:
     return {int(n): str(name) for n, name in pairs if str(n).isdecimal() and int(n)}
 
 
-def _plain_name(label: str) -> str:
-    """A label's name as recipes write it: "Liver Tumor" is liver_tumour."""
-    return re.sub(r"[^a-z0-9]+", "_", label.lower()).replace("tumor", "tumour").replace("hemangioma", "haemangioma")
+def _value_names(labels: dict[str, Any]) -> dict[int, str]:
+    """Value -> plain name, of the smallest group where nnU-Net's regions share it; 0 has none."""
+    groups = [(plain_name(name), value if isinstance(value, list) else [value]) for name, value in labels.items()]
+    groups.sort(key=lambda group: -len(group[1]))
+    return {value: name for name, values in groups for value in values if value}
 
 
 def _label_values(folder: Path, labels: dict[str, Any]) -> dict[int, int]:
     """Which of a nnU-Net data set's values are 1 liver and 2 tumour."""
     values: dict[int, int] = {}
+    meant = meanings(labels)
     for name, value in labels.items():
         numbers = value if isinstance(value, list) else [value]
         if not all(type(number) is int for number in numbers):
             raise DatasetError(f"{folder / 'dataset.json'}: wanted names with whole numbers as labels, got {labels!r}")
-        if is_lesion_name(name):
-            values |= dict.fromkeys(numbers, 2)
-        elif "liver" in re.split(r"[^a-z]+", name.lower()):
-            values |= {number: 1 for number in numbers if number not in values}
-    if 1 not in values.values():
+        if meant.get(name) == TUMOUR:
+            values |= dict.fromkeys(numbers, TUMOUR)
+        elif meant.get(name) == LIVER:
+            values |= {number: LIVER for number in numbers if number not in values}
+    if LIVER not in values.values():
         raise DatasetError(f"{folder / 'dataset.json'}: wanted a label called liver, got {', '.join(labels)}")
     return values

@@ -20,7 +20,7 @@ from ..matching import RULES, Matching, Rule, match_by_every_rule
 from ..output import write_nifti
 from ..phases import Candidate, match_phases
 from ..recipe import Phase, Typing
-from ..segmentation import TUMOUR, Segmentation
+from ..segmentation import TUMOUR, Segmentation, check_sensitivity
 from ..segmenter import Segmenter
 from .census import typed_lesions
 from .costs import Costs, count_parameters
@@ -88,8 +88,10 @@ def evaluate_bundle(
         progress: told the case that is done and the share of all.
 
     Raises:
+        LiverTumorSegError: the sensitivity is no finite number above 0.
         OutputError: a label map cannot be written.
     """
+    check_sensitivity(sensitivity)
     done = predict_cases(cases, segmenter, folder, sensitivity, factors, progress)
     bundle = segmenter.bundle
     evaluation = Evaluation(

@@ -32,7 +32,7 @@ from .froc import FrocPoint
 from .scores import CaseScore, grid_difference, score_case
 from .statistics import Comparison
 from .summary import Summary, summarise
-from .typed_cases import match_case, read_reference, read_types
+from .typed_cases import match_case, read_patient_class, read_reference, read_types
 
 Progress = Callable[[str, float], None]
 
@@ -200,8 +200,10 @@ def score_pair(pair: Pair) -> tuple[CaseScore | None, list[Remark]]:
     except LiverTumorSegError as error:
         return None, [Remark(name, f"reference: {error}", False)]
     try:
-        prediction = read_labels(Path(str(pair.prediction)))
-        types = read_types(Path(str(pair.prediction))) if typed is not None else None
+        path = Path(str(pair.prediction))
+        prediction = read_labels(path)
+        types = read_types(path) if typed is not None else None
+        patient_class = read_patient_class(path) if types is not None else ""
     except LiverTumorSegError as error:
         return None, [Remark(name, f"prediction: {error}", False)]
     score, remarks = score_images(reference, prediction, name, pair.case.patient)
@@ -211,9 +213,10 @@ def score_pair(pair: Pair) -> tuple[CaseScore | None, list[Remark]]:
     if types is None:
         return score, remarks
     try:
-        return dataclasses.replace(score, typed=match_case(typed, prediction, types, options)), remarks
+        matching = match_case(typed, prediction, types, options, patient_class)
     except ImageError as error:
         return score, [*remarks, Remark(name, f"prediction: {error}", True)]
+    return dataclasses.replace(score, typed=matching), remarks
 
 
 def score_images(

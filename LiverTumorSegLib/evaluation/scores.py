@@ -5,12 +5,14 @@ Liver is every label above 0, tumours included (LiTS); tumour is label 2; a lesi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..geometry import axes_towards_lps
 from ..lesions import Lesion, Slices, bounding_slices, find_lesions, iterate_components
 from ..matching import Rule, match_by_every_rule
 from ..segmentation import TUMOUR
@@ -151,7 +153,7 @@ def score_case(reference: sitk.Image, prediction: sitk.Image, name: str = "", pa
     Raises:
         ValueError: the two are not on the same grid.
     """
-    cropped = _cropped(reference, prediction)
+    cropped, first_slice = _cropped(reference, prediction)
     masks = [sitk.GetArrayFromImage(image) for image in cropped]
     spacing = reference.GetSpacing()[::-1]
     liver = score_masks(masks[0] > 0, masks[1] > 0, spacing)
@@ -161,7 +163,7 @@ def score_case(reference: sitk.Image, prediction: sitk.Image, name: str = "", pa
     found = _rules({rule: matching.found for rule, matching in matchings.items()})
     right = _rules({rule: matching.true_positives for rule, matching in matchings.items()})
     overlaps = _overlaps(tumours[0], tumours[1], spacing)
-    measured = [find_lesions(image) for image in cropped]
+    measured = [[_in_scan(lesion, first_slice) for lesion in find_lesions(image)] for image in cropped]
     return CaseScore(
         name,
         patient or name,
@@ -182,8 +184,13 @@ def _rules(passed: Mapping[Rule, Sequence[int]]) -> Callable[[Lesion], tuple[Rul
     return lambda lesion: tuple(rule for rule in ids if lesion.id in ids[rule])
 
 
-def _cropped(reference: sitk.Image, prediction: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
-    """Both images within the box around all labels, or a corner of them where there are none."""
+def _in_scan(lesion: Lesion, first_slice: int) -> Lesion:
+    """A lesion measured in a crop, its slice counted in the whole scan; places in mm are the same in both."""
+    return dataclasses.replace(lesion, axial_slice=lesion.axial_slice + first_slice)
+
+
+def _cropped(reference: sitk.Image, prediction: sitk.Image) -> tuple[tuple[sitk.Image, sitk.Image], int]:
+    """Both images within the box around all labels, or a corner where there are none, and its first axial slice."""
     if difference := grid_difference(reference, prediction):
         raise ValueError(f"prediction: wanted the reference's grid, got {difference}")
     both = sitk.GetArrayViewFromImage(reference) | sitk.GetArrayViewFromImage(prediction)
@@ -191,7 +198,7 @@ def _cropped(reference: sitk.Image, prediction: sitk.Image) -> tuple[sitk.Image,
     start, size = [edge.start for edge in box[::-1]], [edge.stop - edge.start for edge in box[::-1]]
     crops = [sitk.RegionOfInterest(image, size, start) for image in (reference, prediction)]
     crops[1].CopyInformation(crops[0])
-    return crops[0], crops[1]
+    return (crops[0], crops[1]), start[axes_towards_lps(reference)[0][2]]
 
 
 def grid_difference(reference: sitk.Image, prediction: sitk.Image) -> str | None:

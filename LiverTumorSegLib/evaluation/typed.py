@@ -130,7 +130,7 @@ def match_typed(
         names: value -> lesion type, the worst first; other values are no lesions.
         voxel_ml: volume of a voxel.
         predicted_class: what was said of the patient; by default the worst type among the predicted lesions.
-        smallest_ml: lesions below it do not count.
+        smallest_ml: lesions below it do not count, on either side.
 
     Raises:
         ValueError: the two have not one shape.
@@ -147,7 +147,7 @@ def match_typed(
     for number, name in enumerate(wanted_types, 1):
         if number in small:
             continue
-        hits = {column: int(overlap[number, column]) for column in range(1, columns) if overlap[number, column]}
+        hits = {c: int(overlap[number, c]) for c in range(1, columns) if overlap[number, c] and c not in got_small}
         labels = {got_types[column - 1] for column in hits}
         best = max(hits, key=hits.__getitem__, default=0)
         given.append((name, name if name in labels else got_types[best - 1] if best else ""))

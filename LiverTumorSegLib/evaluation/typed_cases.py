@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..datasets.cases import DatasetCase
+from ..datasets.cases import OTHER, DatasetCase
 from ..errors import ImageError
 from ..lesions import iterate_components
-from ..output import TABLE
+from ..output import REPORT, TABLE
 from ..recipe import LIVER, Typing
 from ..segmentation import TUMOUR, Segmentation
 from .census import FIRST
@@ -20,8 +21,8 @@ from .typed import TypedMatching, match_typed
 
 
 def has_lesion_types(case: DatasetCase, options: Typing) -> bool:
-    """Whether the data set names some lesion type among the values of its references."""
-    return not set(options.lesion_types).isdisjoint(case.value_names.values())
+    """Whether the data set names some lesion type, and not `OTHER` alone, among the values of its references."""
+    return not {*options.lesion_types}.difference({OTHER}).isdisjoint(case.value_names.values())
 
 
 def read_reference(case: DatasetCase, options: Typing) -> tuple[sitk.Image, np.ndarray | None]:
@@ -60,7 +61,28 @@ def read_types(prediction: Path) -> tuple[str, ...] | None:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImageError(f"{table.name}: wanted a table of lesions, got {error}") from None
-    return tuple(row["type"] for row in rows) if rows and "type" in rows[0] else None
+    if not rows:  # without a lesion there is no such column
+        return ()
+    return tuple(row["type"] for row in rows) if "type" in rows[0] else None
+
+
+def read_patient_class(prediction: Path) -> str:
+    """What was said of the patient, from the `report.json` beside a prediction; "" where it says nothing.
+
+    Raises:
+        ImageError: the report cannot be read.
+    """
+    report = prediction.parent / REPORT
+    if not report.is_file():
+        return ""
+    try:
+        told = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{report.name}: wanted a report of a result, got: {error}") from None
+    found = told.get("patient_class", "") if isinstance(told, dict) else None
+    if not isinstance(found, str):
+        raise ImageError(f"{report.name}: wanted a patient_class that is a text, got {found!r}")
+    return found
 
 
 def match_case(

@@ -211,6 +211,13 @@ class Networks:
         if size != shape:
             array = cut(array, seen, float(array.min()))
         logits = run_network(
-            self.engine(key), array, stage.window, stage.overlap, progress, reduce, temperature=stage.temperature
+            self.engine(key),
+            array,
+            stage.window,
+            stage.overlap,
+            progress,
+            reduce,
+            temperature=stage.temperature,
+            multiples=stage.grid.multiples,
         )
         return logits[(slice(None), *seen.covered(shape))]

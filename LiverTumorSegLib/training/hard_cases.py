@@ -45,7 +45,8 @@ class FirstNetwork:
         more = [(0, -n % multiple) for n, multiple in zip(shape, self._stage.grid.multiples[::-1], strict=True)]
         whole = np.pad(volume, [(0, 0), *more], mode="edge")
         ballot = Ballot.of(self._stage.classes, self._options.lesion_types, self._options.in_liver)
-        kept = run_network(self._engine, whole, window, self._stage.overlap, reduce=ballot.count)
+        overlap, multiples = self._stage.overlap, self._stage.grid.multiples
+        kept = run_network(self._engine, whole, window, overlap, reduce=ballot.count, multiples=multiples)
         votes = Votes.counted(kept, (1.0, 1.0, 1.0))
         return votes.lesions(self._options.factor_high)[: shape[0], : shape[1], : shape[2]]
 

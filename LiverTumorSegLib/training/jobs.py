@@ -206,11 +206,21 @@ def count_folds(data: Data) -> int:
 def _origin(patients: Data | Drawn, source: PatchSource) -> dict[str, object]:
     """What tells a run that another one in the same folder was of other patients."""
     from .measured import MeasuredSource
+    from .typed import TypedSource
 
-    if isinstance(patients, Drawn):
-        return {"data": "synthetic", "labelmaps": patients.labelmaps is not None, "bodies": patients.bodies}
-    assert isinstance(source, MeasuredSource)
-    return {"data": "measured", "fold": patients.fold, "patients": source.digest}
+    if isinstance(patients, Data):
+        assert isinstance(source, MeasuredSource)
+        return {"data": "measured", "fold": patients.fold, "patients": source.digest}
+    origin: dict[str, object] = {
+        "data": "synthetic",
+        "labelmaps": patients.labelmaps is not None,
+        "bodies": patients.bodies,
+    }
+    if isinstance(source, SyntheticSource | TypedSource) and source.library.sources:
+        origin["sources"] = source.library.sources
+    if isinstance(source, SyntheticSource):  # a seed draws other scans on another kind of device
+        origin["device"] = source.device.partition(":")[0]
+    return origin
 
 
 def _source(job: Job, device: str, progress: Progress | None) -> PatchSource:

@@ -8,8 +8,9 @@ import torch
 def forward_precision(device: str, bf16: bool) -> torch.autocast:
     """The context of a forward pass: bfloat16 where that is asked for and can be trusted, else float32.
 
-    Not on a CPU: there the gradient of wide 3D convolutions in bfloat16 comes out of memory that nobody wrote (torch
-    2.13 with oneDNN), now and then as nan and never twice the same.
+    Not on a CPU: there the gradient of some 3D convolutions in bfloat16 comes out of memory that nobody wrote (torch
+    2.13 with oneDNN), now and then as nan and never twice the same. Seen with 128 channels and more, and with 96
+    channels on 3 x 3 x 2 voxels; 96 channels on 6 x 6 x 4 were right.
     """
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=bf16 and kind != "cpu")

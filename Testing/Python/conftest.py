@@ -121,6 +121,15 @@ def draw_ellipsoids(
     return scan, segments
 
 
+def unreadable(path: Path) -> Path:
+    """Make a file that can be opened and not be read, by root neither: the memory of this process at address 0."""
+    memory = Path("/proc/self/mem")
+    if not memory.exists():
+        pytest.skip("needs a file that can be opened and not be read: /proc/self/mem of Linux")
+    path.symlink_to(memory)
+    return path
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread: on a busy computer two wait for each other after every tiny layer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -295,6 +296,42 @@ def test_what_is_no_zip_is_refused(content: bytes | None, tmp_path: Path) -> Non
         (tmp_path / "small.zip").write_bytes(content)
     with pytest.raises(BundleError, match=r"small\.zip: wanted a bundle's folder or \.zip"):
         import_bundle(tmp_path / "small.zip", "small")
+
+
+def with_byte(path: Path, place: int, value: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    path.write_bytes(content)
+
+
+def test_zips_that_are_encrypted_damaged_or_packed_in_an_unknown_way_are_refused_in_one_line(tmp_path: Path) -> None:
+    """The flags of a zip's first entry stand at byte 6, its method at 8; in the list at the end at 8 and at 10."""
+    for number, (here, there, value, words) in enumerate(
+        ((6, 8, 1, "encrypted"), (8, 10, 99, "compression method"), (30 + len("a.txt"), None, 0xFF, "block type"))
+    ):
+        source = tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.txt", b"abc" * 100)
+        with_byte(source, here, value)
+        if there is not None:
+            with_byte(source, source.read_bytes().index(b"PK\1\2") + there, value)
+        with pytest.raises(BundleError, match=rf"{number}\.zip: wanted a bundle's folder or \.zip, got .*{words}"):
+            import_bundle(source, "small")
+
+
+def test_a_home_that_cannot_be_written_to_is_refused_in_one_line(small: Path, home: Path) -> None:
+    home.write_text("a file, so that nothing can lie in it", encoding="utf-8")
+    with pytest.raises(BundleError, match="small: the bundle cannot be imported: Not a directory"):
+        import_bundle(small)
+
+
+def test_a_full_disk_is_one_line(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise shutil.Error([(str(source), str(target), "No space left on device")])
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(BundleError, match=r"small: the bundle cannot be imported: .*No space left on device"):
+        import_bundle(small)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a\\b", "x" * 101, "a b"])

@@ -19,7 +19,8 @@ import SimpleITK as sitk
 
 from LiverTumorSegLib.__main__ import main
 from LiverTumorSegLib.bundle import seal_bundle
-from LiverTumorSegLib.console import BarConsole
+from LiverTumorSegLib.commands.segment import _read
+from LiverTumorSegLib.console import BarConsole, JsonConsole
 
 FILES = {"segmentation.seg.nrrd", "segmentation.nii.gz", "lesions.csv", "report.json"}
 Run = Callable[..., tuple[int, str, str]]
@@ -145,6 +146,31 @@ def test_a_scan_that_cannot_be_segmented_is_refused_in_one_line(name, make, word
     make(tmp_path / name)
     refused(cli(tmp_path / name, tmp_path / "out"), *words)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere so long a name is only one that does not exist")
+def test_a_scan_with_a_name_that_is_too_long_is_refused_in_one_line(cli, tmp_path):
+    wanted = f"wanted an existing file or DICOM folder, got {'x' * 300}: File name too long"
+    refused(cli("x" * 300, tmp_path / "out"), wanted)
+
+
+def test_memory_that_runs_out_is_one_line(cli, scan_file, tmp_path, monkeypatch):
+    def full(*arguments: object, **more: object) -> None:
+        raise MemoryError("cpu: not enough memory for (1, 1, 64, 64, 64)")
+
+    monkeypatch.setattr("LiverTumorSegLib.segmenter.Segmenter.__call__", full)
+    refused(cli(scan_file, tmp_path / "out"), "not enough memory for (1, 1, 64, 64, 64)")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("modality", "lowest"), [("MR", -2000), ("CT", -1024)])
+def test_the_modality_is_known_before_scan_and_phases_are_calibrated(modality, lowest, scan_file, tmp_path):
+    scan = sitk.ReadImage(str(scan_file))
+    scan[0, 0, 0] = -2000  # padding, which in CT is raised to air
+    sitk.WriteImage(scan, str(scan_file))
+    image, phases, _ = _read(scan_file, None, {"arterial": scan_file}, modality)
+    assert sitk.GetArrayFromImage(image).min() == lowest
+    assert sitk.GetArrayFromImage(phases["arterial"]).min() == lowest
 
 
 def test_three_slices_are_enough(cli, tmp_path):
@@ -274,6 +300,32 @@ def test_synthetic_cases_are_the_same_for_the_same_seed(tmp_path, capsys):
     for file in ("case_0003.nii.gz", "case_0003_labels.nii.gz"):
         one, two = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / n / file))) for n in ("one", "two"))
         assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("preview", [[], ["--preview"]])
+def test_fewer_than_one_synthetic_case_is_refused_in_one_line(preview, tmp_path, capsys):
+    for count, complaint in (("0", "wanted at least 1, got 0"), ("-2", "wanted a whole number, not below 0, got '-2'")):
+        with pytest.raises(SystemExit) as caught:
+            main(["synthesise", "-o", str(tmp_path / "out"), "--count", count, *preview])
+        assert caught.value.code == 2
+        assert f"--count: {complaint}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_label_map_is_one_line(tmp_path, capsys):
+    maps = tmp_path / "labelmaps_btcv"
+    maps.mkdir()
+    (maps / "a.nii.gz").write_bytes(b"no label map")
+    assert main(["synthesise", "-o", str(tmp_path / "out"), "--labelmaps", str(maps)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("livertumorseg: error: ")
+    assert "a.nii.gz" in line
+
+
+def test_json_lines_have_null_for_what_is_no_finite_number(capsys):
+    scores = {"tumour": float("nan"), "liver": 0.5, "list": [float("inf"), (1, -float("inf"))]}
+    JsonConsole().result("epoch", scores, "")
+    assert capsys.readouterr().out == '{"event": "epoch", "tumour": null, "liver": 0.5, "list": [null, [1, null]]}\n'
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
+import LiverTumorSegLib.cohort
 from conftest import draw_ellipsoids
 from LiverTumorSegLib.__main__ import main
 from LiverTumorSegLib.cohort import (
@@ -26,6 +27,7 @@ from LiverTumorSegLib.cohort import (
 from LiverTumorSegLib.errors import BundleError, DeviceError, ImageError, OutputError
 from LiverTumorSegLib.output import FILES, PAGE
 from LiverTumorSegLib.scans import Scan, find_scans
+from LiverTumorSegLib.segmentation import Segmentation
 from LiverTumorSegLib.segmenter import segment
 
 
@@ -62,6 +64,19 @@ def test_image_files_and_dicom_folders_are_scans_and_nothing_else_is(scans: Path
         ("torn", "torn.nrrd"),
         ("two", "two.mha"),
     ]
+
+
+def test_a_patient_whose_dicom_files_lie_deeper_or_behind_others_is_a_scan(tmp_path: Path) -> None:
+    for patient, place in (("deep", "study/series/1.dcm"), ("late", "z.dcm")):
+        file = tmp_path / patient / place
+        file.parent.mkdir(parents=True)
+        for name in ("a.txt", "b.txt", "c.txt", "DICOMDIR"):
+            (tmp_path / patient / name).write_text("no scan", encoding="utf-8")
+        file.write_bytes(bytes(128) + b"DICM")
+    found = find_scans(tmp_path)
+    assert [scan.name for scan in found] == ["deep", "late"]
+    os.utime(tmp_path / "deep/study/series/1.dcm", (4e9, 4e9))
+    assert found[0].written() == 4e9
 
 
 def test_scans_whose_names_differ_in_their_ending_alone_keep_it(tmp_path: Path) -> None:
@@ -169,6 +184,20 @@ def test_a_report_that_is_not_whole_is_made_anew(text: str, job: Job, tmp_path: 
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "report.json").write_text(text, encoding="utf-8")
     assert earlier_result(Scan("one", tmp_path / "one.nii"), job, tmp_path) is None
+
+
+def test_the_modality_of_the_job_reaches_the_scan_before_it_is_calibrated(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding of -2000 is raised to -1024 in CT only; the scan that the networks get tells."""
+    scan = draw_ellipsoids((32, 32, 16), (4.0,) * 3)[0]
+    scan[0, 0, 0] = -2000
+    sitk.WriteImage(scan, str(tmp_path / "one.nii.gz"))
+    kept: list[Segmentation] = []
+    monkeypatch.setattr(LiverTumorSegLib.cohort, "write_results", lambda found, *_, **__: kept.append(found))
+    for modality, lowest in (("MR", -2000), ("CT", -1024)):
+        segment_case(Scan("one", tmp_path / "one.nii.gz"), dataclasses.replace(job, modality=modality), tmp_path)
+        assert sitk.GetArrayFromImage(kept[-1].image).min() == lowest
 
 
 def test_a_device_that_is_not_there_stops_the_cohort_before_its_first_scan(

@@ -250,6 +250,55 @@ def test_what_is_written_for_nnunet_is_read_back_with_its_patients(tmp_path: Pat
         write_nnunet(cases, folder)
 
 
+def write_typed(folder: Path, **labels: int | list[int]) -> None:
+    """Write a case whose liver of 216 voxels holds 8 voxels of the value 2, 4 of 3 and 6 of 4; 4 of 5 are outside."""
+    array = LABELS.copy()
+    array[3:5, 4:6, 3:4] = 3
+    array[1:7, 2, 3] = 4
+    array[0, 0, :4] = 5
+    write(scan_of(0), folder / "imagesTr" / "one_0000.nii.gz")
+    write(image_of(array), folder / "labelsTr" / "one.nii.gz")
+    description = {"labels": {"background": 0, "liver": 1, **labels}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def test_labels_named_by_lesion_types_are_tumours_and_the_liver_s_vessels_are_liver(tmp_path: Path) -> None:
+    write_typed(tmp_path / "in", HCC=2, hemangioma=3, **{"Hepatic vessels": 4}, spleen=5)
+    (case,) = find_cases(tmp_path / "in", "nnunet")
+    assert np.bincount(sitk.GetArrayFromImage(case.read_labels()).ravel())[1:].tolist() == [204, 12]
+    (checked,) = check_cases([case])
+    # 216 and 12 voxels of 20 mm³.
+    assert (checked.liver_ml, checked.tumour_ml) == pytest.approx((4.32, 0.24))
+    assert write_nnunet([case], tmp_path / "Dataset001_Plain") == []
+    (plain,) = find_cases(tmp_path / "Dataset001_Plain", "nnunet")
+    assert np.bincount(sitk.GetArrayFromImage(plain.read_labels()).ravel())[1:].tolist() == [204, 12]
+    binary = case.read_named(("background", "spleen", "liver", "tumour"))
+    assert np.bincount(sitk.GetArrayFromImage(binary).ravel())[1:].tolist() == [4, 204, 12]
+    typed = case.read_named(("background", "liver", "hcc", "haemangioma"))
+    assert np.bincount(sitk.GetArrayFromImage(typed).ravel())[1:].tolist() == [204, 8, 4]
+    vessels = case.read_named(("background", "liver", "hepatic_vessels", "tumour"))
+    assert np.bincount(sitk.GetArrayFromImage(vessels).ravel())[1:].tolist() == [198, 6, 12]
+    with pytest.raises(ImageError, match="one: labels: wanted liver, hcc, got tumours of no such type"):
+        case.read_named(("background", "liver", "hcc"))
+
+
+def test_a_value_of_several_regions_goes_by_the_smallest(tmp_path: Path) -> None:
+    write_typed(tmp_path, cyst=[3], liver=[1, 2, 3, 4], hcc=2)
+    (case,) = find_cases(tmp_path, "nnunet")
+    assert case.value_names == {1: "liver", 2: "hcc", 3: "cyst", 4: "liver"}
+    typed = case.read_named(("background", "liver", "hcc", "cyst"))
+    assert np.bincount(sitk.GetArrayFromImage(typed).ravel())[1:].tolist() == [204, 8, 4]
+    assert np.bincount(sitk.GetArrayFromImage(case.read_labels()).ravel())[1:].tolist() == [204, 12]
+
+
+@pytest.mark.parametrize(("types", "tumour"), [({"tumour": 2, "other": 5}, 8), ({"hcc": 2, "other": 5}, 12)])
+def test_other_is_a_lesion_only_beside_another_type(tmp_path: Path, types: dict[str, int], tumour: int) -> None:
+    write_typed(tmp_path, **types)
+    (case,) = find_cases(tmp_path, "nnunet")
+    assert np.bincount(sitk.GetArrayFromImage(case.read_labels()).ravel())[2] == tumour
+    assert np.bincount(sitk.GetArrayFromImage(case.read_named(("background", "liver", "tumour"))).ravel())[2] == tumour
+
+
 def test_the_command_checks_splits_and_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_nifti(tmp_path / "in")
     out, raw = tmp_path / "out", tmp_path / "Dataset001_Toy"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from conftest import unreadable
 from LiverTumorSegLib.dicom import list_series, read_series
 from LiverTumorSegLib.errors import ImageError, LiverTumorSegWarning, SeriesChoiceError, recorded_warnings
 from LiverTumorSegLib.images import read_image
@@ -137,6 +138,17 @@ def test_junk_localisers_and_other_objects_are_passed_over(tmp_path):
         read_series(tmp_path / "pet")
 
 
+def test_one_file_that_cannot_be_read_is_left_out_with_a_warning(tmp_path):
+    write_ramp(tmp_path, [0, 5, 10])
+    unreadable(tmp_path / "broken")
+    with pytest.warns(LiverTumorSegWarning, match="1 files of the folder cannot be read and were left out"):
+        assert read_series(tmp_path).GetSize() == (12, 10, 3)
+    (tmp_path / "alone").mkdir()
+    unreadable(tmp_path / "alone" / "broken")
+    with pytest.raises(ImageError, match="got 1 × file that cannot be read"):
+        read_series(tmp_path / "alone")
+
+
 def test_a_folder_without_dicom_and_a_missing_folder_are_named(tmp_path):
     with pytest.raises(ImageError, match="no DICOM file"):
         read_series(tmp_path)
@@ -180,6 +192,43 @@ def test_interleaved_slices_a_hair_apart_do_not_fill_the_memory(tmp_path):
     write_ramp(tmp_path, [0, 0.02, 5, 5.02, 10, 10.02])
     with pytest.warns(LiverTumorSegWarning, match="0.02 to 4.98 mm apart"):
         assert read_series(tmp_path).GetSize() == (12, 10, 24)
+
+
+def test_of_two_acquisitions_a_hair_apart_the_first_one_is_taken(tmp_path):
+    """A tenth of the 5 mm between its slices is 0.5 mm: so near to it, the second acquisition has nothing to add."""
+    write_ramp(tmp_path / "b", [-0.02, 4.98, 10.02, 15.02], t0020_0012="2")
+    write_ramp(tmp_path / "a", [0, 5, 10, 15], t0020_0012="1")
+    with pytest.warns(LiverTumorSegWarning, match="4 slices were left out"):
+        image = read_series(tmp_path)
+    assert image.GetSize() == (12, 10, 4)
+    assert image.GetSpacing() == pytest.approx((2, 2, 5))
+    assert sitk.GetArrayFromImage(image)[:, 5, 5].tolist() == [-500, -450, -400, -350]
+
+
+BETWEEN = "2 acquisitions whose slices lie between each other"
+
+
+def test_acquisitions_half_a_slice_apart_are_told_of(tmp_path):
+    write_ramp(tmp_path / "a", [0, 5, 10, 15], t0020_0012="1")
+    write_ramp(tmp_path / "b", [2.5, 7.5, 12.5, 17.5], t0020_0012="2")
+    with pytest.warns(LiverTumorSegWarning, match=BETWEEN):
+        assert read_series(tmp_path).GetSize() == (12, 10, 8)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "modality"),
+    [
+        ([0, 5, 10, 15], [20, 25, 30, 35], "CT"),  # one goes on where the other ends
+        ([0, 5, 10, 15, 20, 25, 30], [2.5, 7.5], "CT"),  # two slices are no scan of their own
+        ([0, 5, 10, 15], [2.5, 7.5, 12.5, 17.5], "MR"),  # there slices are often acquired so
+    ],
+)
+def test_acquisitions_that_make_one_scan_are_not_told_of(tmp_path, first, second, modality):
+    write_ramp(tmp_path / "a", first, t0020_0012="1", t0008_0060=modality)
+    write_ramp(tmp_path / "b", second, t0020_0012="2", t0008_0060=modality)
+    with recorded_warnings() as texts:
+        read_series(tmp_path)
+    assert not any(BETWEEN in text for text in texts)
 
 
 def test_positions_rounded_to_a_tenth_of_a_millimetre_are_regular(tmp_path):
@@ -256,18 +305,6 @@ def test_a_slope_that_differs_between_slices_keeps_its_fractions(tmp_path):
     slope = b"\x28\x00\x53\x10\x02\x00\x00\x00"  # the writer itself takes whole slopes only
     middle.write_bytes(middle.read_bytes().replace(slope + b"1 ", slope + b".5"))
     assert sitk.GetArrayFromImage(read_series(tmp_path))[:, 4, 4].tolist() == [3, 1.5, 3]
-
-
-def test_an_enhanced_multi_frame_file_is_a_series_of_its_own(tmp_path):
-    image = sitk.GetImageFromArray(np.arange(600, dtype=np.int16).reshape(5, 10, 12))
-    image.SetSpacing((2, 2, 3))
-    for key, value in {"0008|0016": CT_STORAGE + ".1", "0008|0060": "CT", "0020|000e": "1.2.5"}.items():
-        image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(tmp_path / "enhanced.dcm"), imageIO="GDCMImageIO")
-    series = list_series(tmp_path)
-    assert [one.size for one in series] == [(12, 10, 5)]
-    assert series[0].spacing_mm == pytest.approx((2, 2, 3))
-    assert sitk.GetArrayFromImage(read_series(tmp_path)).max() == 599
 
 
 @pytest.mark.real

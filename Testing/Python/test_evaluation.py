@@ -75,6 +75,18 @@ def test_lesions_are_measured_matched_and_given_their_partner() -> None:
     assert large.lesion.axial_long_axis_mm == 8
 
 
+@pytest.mark.parametrize(("direction", "number"), [((1, 0, 0, 0, 1, 0, 0, 0, 1), 5), ((1, 0, 0, 0, 0, 1, 0, 1, 0), 6)])
+def test_a_lesion_s_slice_is_the_scan_s(direction: tuple[int, ...], number: int) -> None:
+    """Also where most of the scan is empty, and where its second axis runs to the head."""
+    labels = np.zeros((12, 14, 16), np.uint8)
+    labels[4:7, 5:8, 1:12] = 1
+    labels[ROW] = 2
+    image = sitk.GetImageFromArray(labels)
+    image.SetDirection(direction)
+    score = score_case(image, image)
+    assert [each.lesion.axial_slice for each in (*score.lesions, *score.predicted)] == [number, number]
+
+
 def test_a_lesion_found_in_two_pieces_has_the_dice_of_both_together_and_no_partner() -> None:
     pieces = (np.s_[5:6, 6:7, 2:5], np.s_[5:6, 6:7, 7:10])
     score = case((ROW,), pieces)

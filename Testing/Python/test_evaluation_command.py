@@ -243,6 +243,19 @@ def test_a_bundle_segments_a_data_set_and_is_judged_with_its_froc_curve(capsys, 
     assert json.loads((tmp_path / "b" / "evaluation.json").read_text(encoding="utf-8"))["cases"] == written["cases"]
 
 
+@pytest.mark.parametrize("factor", ["0", "-1", "nan", "inf"])
+def test_a_sensitivity_that_is_none_is_refused_and_an_earlier_report_stays(factor, capsys, case, tiny_bundle, tmp_path):
+    case("a")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "evaluation.json").write_text("earlier", encoding="utf-8")
+    data = ["--bundle", str(tiny_bundle), "--data", str(tmp_path / "references")]
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", "-o", str(tmp_path / "out"), "--no-html", *data, "--sensitivity", factor])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"--sensitivity: wanted a number above 0, got '{factor}'")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"evaluation.json": "earlier"}
+
+
 def test_label_maps_without_scans_have_pictures_too(evaluate, case, tmp_path) -> None:
     case("a", found=1)
     (tmp_path / "references" / "a.nii.gz").unlink()

@@ -75,7 +75,8 @@ def test_lesions_under_half_a_millilitre_count_on_neither_side() -> None:
     prediction = lesions((HCC, 0, 4), (OTHER, 20, 24), (CYST, 10, 11))
     # At 0.1 ml a voxel four voxels are 0.4 ml, five are 0.5 ml.
     matching = match_typed(reference, prediction, NAMES, voxel_ml=0.1)
-    assert matching == TypedMatching((("cyst", "cyst"),), (), "cyst", "normal")
+    # The cyst is touched by a speck of 0.1 ml only.
+    assert matching == TypedMatching((("cyst", ""),), (), "cyst", "normal")
     everything = match_typed(reference, prediction, NAMES, voxel_ml=0.1, smallest_ml=0)
     assert everything == TypedMatching((("hcc", "hcc"), ("cyst", "cyst")), ("other",), "hcc", "hcc")
 
@@ -164,6 +165,54 @@ def test_a_bundle_that_tells_no_types_is_judged_by_references_that_do(
     assert case.tumour.reference_voxels == 28
     assert case.typed_lesions is not None
     assert [(each.type, each.voxels) for each in case.typed_lesions] == [("hcc", 16), ("cyst", 12)]
+
+
+def test_a_prediction_without_lesions_missed_all_of_them(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    livers = np.ones((4, 4, 40), np.uint8)
+    write_image(livers, predictions / "one" / "segmentation.nii.gz")
+    (predictions / "one" / "lesions.csv").write_text("id,voxels\n", encoding="utf-8")
+    evaluation = evaluate_folders(predictions, references, "nnunet", workers=1)
+    assert not evaluation.remarks
+    expected = TypedMatching((("hcc", ""), ("cyst", "")), (), "hcc", "normal")
+    assert evaluation.cases[0].typed == expected
+    assert evaluation.summary.typed == TypedSummary(TYPES, Typing().malignant, (expected,))
+
+
+def test_what_a_report_says_of_the_patient_goes_before_its_worst_lesion(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    report = predictions / "one" / "report.json"
+    for said, expected in (('{"patient_class": "uncertain"}', "uncertain"), ("{}", "hcc")):
+        report.write_text(said, encoding="utf-8")
+        (case,) = evaluate_folders(predictions, references, "nnunet", workers=1).cases
+        assert case.typed is not None
+        assert case.typed.predicted_class == expected
+    for said, complaint in (("{", "report.json: wanted a report of a result"), ('{"patient_class": 1}', "got 1")):
+        report.write_text(said, encoding="utf-8")
+        (remark,) = evaluate_folders(predictions, references, "nnunet", workers=1).remarks
+        assert complaint in remark.text
+
+
+def test_vessels_of_the_liver_are_liver_in_a_reference_with_types(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    path = references / "labelsTr" / "one.nii.gz"
+    typed = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    typed[0, 0, 30:35] = 4
+    write_image(typed, path)
+    description = json.loads((references / "dataset.json").read_text(encoding="utf-8"))
+    description["labels"]["hepatic_vessels"] = 4
+    (references / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    (case,) = evaluate_folders(predictions, references, "nnunet", workers=1).cases
+    assert (case.liver.reference_voxels, case.liver.values["dice"]) == (4 * 4 * 40, 1)
+
+
+def test_a_label_other_alone_is_no_lesion_type(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    description = json.loads((references / "dataset.json").read_text(encoding="utf-8"))
+    description["labels"] = {"background": 0, "liver": 1, "tumour": 2, "other": 3}
+    (references / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    (case,) = evaluate_folders(predictions, references, "nnunet", workers=1).cases
+    assert (case.typed, case.tumour.reference_voxels) == (None, 16)
 
 
 def test_a_table_of_other_lesions_is_remarked_on(folders: tuple[Path, Path]) -> None:

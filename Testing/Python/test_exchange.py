@@ -61,7 +61,7 @@ def segmentation_of(scan: sitk.Image, evidence: bool = True, seed: int = 0) -> S
         axial = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
         geometry = GridGeometry(scan.GetOrigin(), (0.7, 0.8, 2.5), axial, (8, 6, 4))
         liver, tumour = draw.normal(0, 9, (2, 4, 6, 8)).clip(-100, 100).astype(np.float16)
-        field = Evidence(liver, tumour, geometry, Postprocessing(min_lesion_ml=0.001))
+        field = Evidence(liver, tumour, geometry, Postprocessing(min_lesion_ml=0.001), base_factor=4.0)
     return Segmentation(labels, scan, PROVENANCE, field, 1.5)
 
 
@@ -164,6 +164,7 @@ def test_a_segmentation_comes_back_equal_and_its_slider_gives_the_same_labels(si
     if evidence:
         assert after.evidence.geometry == before.evidence.geometry
         assert after.evidence.rules == before.evidence.rules
+        assert after.evidence.base_factor == before.evidence.base_factor
         assert same_image(after.with_sensitivity(factor).labels, before.with_sensitivity(factor).labels)
     else:
         assert after.evidence is None
@@ -215,6 +216,7 @@ def test_a_segmentation_of_another_scan_is_refused(saved):
         (("geometry", "origin"), [1.0]),
         (("rules", "keep_liver_above"), 7.0),
         (("rules", "another"), 1),
+        (("base_factor",), 0.0),
         (("own_scan",), True),
     ],
 )

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import unreadable
 from LiverTumorSegLib import nifti
 from LiverTumorSegLib.errors import ImageError, LiverTumorSegWarning
 from LiverTumorSegLib.images import calibrate_ct, check_image, modality_of, read_image
@@ -98,6 +99,13 @@ def test_what_is_missing_or_of_no_known_kind_is_named_without_its_folder(tmp_pat
         read_image(tmp_path / "empty")
     with pytest.raises(ImageError, match=r"wanted a DICOM folder to choose series 1\.2 from"):
         read_image(write_nifti(tmp_path / "a.nii"), "1.2")
+
+
+@pytest.mark.parametrize("name", ["scan", "scan.nii", "scan.nii.gz", "scan.nrrd"])
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name):
+    with pytest.raises(ImageError, match=rf"got {name}: ") as caught:
+        read_image(unreadable(tmp_path / name))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
@@ -232,6 +240,12 @@ def test_one_time_point_is_a_volume_and_two_are_not(tmp_path):
     assert read_image(write_nifti(tmp_path / "a.nii.gz", sizes=(SIDE, SIDE, SIDE, 1))).GetDimension() == 3
 
 
+def test_a_volume_taken_out_of_four_dimensions_keeps_its_modality():
+    four = sitk.JoinSeries([volume()])
+    four.SetMetaData("Modality", "MR")
+    assert check_image(four).GetMetaData("Modality") == "MR"
+
+
 def test_colour_and_complex_are_refused():
     grey = sitk.Cast(volume(), sitk.sitkUInt8)
     with pytest.raises(ImageError, match=r"grey values.* got vector of 8-bit"):
@@ -348,6 +362,20 @@ def test_reading_calibrates_ct_and_leaves_mr_alone(tmp_path):
     mr = body(0, 900, 300, 40)
     sitk.WriteImage(mr, str(tmp_path / "mr.nii.gz"))
     assert (sitk.GetArrayFromImage(read_image(tmp_path / "mr.nii.gz")) == sitk.GetArrayFromImage(mr)).all()
+
+
+def test_the_modality_that_is_said_decides_what_is_calibrated(tmp_path):
+    low = body(-2000, -100, 60, 5)  # by its intensities CT
+    sitk.WriteImage(low, str(tmp_path / "low.nii.gz"))
+    as_mr = read_image(tmp_path / "low.nii.gz", modality="MR")
+    assert (sitk.GetArrayFromImage(as_mr) == sitk.GetArrayFromImage(low)).all()
+    tagged = body(-2000, -100, 60, 5)
+    tagged.SetMetaData("Modality", "MR")
+    sitk.WriteImage(tagged, str(tmp_path / "tagged.nrrd"))
+    assert sitk.GetArrayFromImage(read_image(tmp_path / "tagged.nrrd")).min() == -2000
+    assert sitk.GetArrayFromImage(read_image(tmp_path / "tagged.nrrd", modality="CT")).min() == -1024
+    with pytest.raises(ImageError, match="modality: wanted CT, MR or none, got 'PET'"):
+        read_image(tmp_path / "low.nii.gz", modality="PET")
 
 
 @settings(max_examples=25, deadline=None)

@@ -274,7 +274,7 @@ def test_types_of_lesions_go_by_their_names_in_the_data_set(tmp_path: Path) -> N
     plain = find_cases(tmp_path / "plain")[0]
     wider = plain.read_named(("background", "spleen", "liver", "tumour"))
     assert np.unique(sitk.GetArrayFromImage(wider)).tolist() == [0, 2, 3]
-    with pytest.raises(ImageError, match="case_0: labels: wanted liver, hcc, got tumours of no type"):
+    with pytest.raises(ImageError, match="case_0: labels: wanted liver, hcc, got tumours of no such type"):
         plain.read_named(("background", "liver", "hcc"))
 
 

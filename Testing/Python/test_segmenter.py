@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import LiverTumorSegLib.segmenter
 from LiverTumorSegLib import Segmentation, segment
 from LiverTumorSegLib.bundle import Bundle
-from LiverTumorSegLib.errors import LiverTumorSegWarning
+from LiverTumorSegLib.errors import ImageError, LiverTumorSegWarning
 from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Postprocessing, Recipe, Stage
 
 UNIT = Intensity(ct_clip_hu=(-200, 300), mr_clip_percentiles=(0.5, 99.5), scale="unit")
@@ -69,6 +69,12 @@ def bundle(recipe: Recipe = RECIPE) -> Bundle:
 def bright_tumours(scan: sitk.Image, labels: sitk.Image) -> sitk.Image:
     """Tumours brighter than the liver, so that no blurred border looks like one."""
     return scan + sitk.Cast(labels == 2, sitk.sitkInt16) * 190
+
+
+@pytest.mark.parametrize("wrong", ["ct", "PET", ""])
+def test_a_modality_that_is_neither_ct_nor_mr_is_refused(wrong: str, engines, ellipsoid_scan) -> None:
+    with pytest.raises(ImageError, match=f"modality: wanted CT, MR or none, got '{wrong}'"):
+        segment(ellipsoid_scan()[0], bundle(), modality=wrong)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.errors import ImageError, LiverTumorSegError
+from LiverTumorSegLib.output import write_nifti
+from LiverTumorSegLib.training.synthesis import cases
 from LiverTumorSegLib.training.synthesis.anatomy import (
     BTCV,
     LIVER_TISSUES,
@@ -325,6 +327,22 @@ def test_a_case_is_written_as_two_nifti_files_on_one_grid(tmp_path):
     assert image.GetPixelID() == sitk.sitkInt16
     assert set(np.unique(sitk.GetArrayFromImage(truth))) <= {0, 1, 2}
     assert (sitk.GetArrayFromImage(truth) > 0).sum() * 64 / 1000 > 500  # ml: the whole liver is in the field
+
+
+def test_a_case_that_is_broken_off_leaves_the_earlier_one_or_nothing(tmp_path, monkeypatch):
+    def broken_off(image, path):
+        if path.name == "case_labels.nii.gz":
+            raise KeyboardInterrupt
+        write_nifti(image, path)
+
+    monkeypatch.setattr(cases, "write_nifti", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_case(tmp_path, "case", 4, "CT", spacing_mm=5.0)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "case.nii.gz").write_text("earlier")
+    with pytest.raises(KeyboardInterrupt):
+        write_case(tmp_path, "case", 4, "CT", spacing_mm=5.0)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"case.nii.gz": "earlier"}
 
 
 def test_a_contact_sheet_has_a_line_for_each_scan_and_marks_liver_and_tumour(body):

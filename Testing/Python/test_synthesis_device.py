@@ -164,10 +164,12 @@ def test_patches_of_a_device_are_not_for_workers(library):
 def test_the_device_of_a_job_is_where_its_scans_are_drawn(monkeypatch, tmp_path, library, device, workers):
     def seen(run, stages, team):
         assert (run.device, run.source.device, run.workers) == (device, device, workers)
+        # A run goes on with the same only.
+        assert (run.origin["device"], run.origin["sources"]) == (device.removesuffix(":0"), "these")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "resolve_device", lambda name: name)
-    monkeypatch.setattr(bodies, "build_library", lambda *args, **kwargs: library)
+    monkeypatch.setattr(bodies, "build_library", lambda *args, **kwargs: dataclasses.replace(library, sources="these"))
     monkeypatch.setattr(jobs, "train", seen)
     with pytest.raises(KeyboardInterrupt):
         jobs.train_fold(jobs.Job(RECIPE, tmp_path, (0, 1), device=device, workers=3))

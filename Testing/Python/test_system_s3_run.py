@@ -136,6 +136,20 @@ def test_false_positives_go_types_are_corrected_and_the_high_sensitivity_finds_t
     assert outcome.patient_class == "metastasis"
 
 
+def test_probabilities_are_the_networks_own_although_the_high_sensitivity_counts_four_times() -> None:
+    """Of the faint lesion the network says e**2, of liver there e**3, of background 1; of the sure one e**4 and 1."""
+    image = image_of(patient())
+    evidence = run(patient(), recipe())[0].evidence
+    found = find_lesions(evidence.labels_like(image), image, evidence.tumour_probability())
+    e = np.e
+    wanted = [e**4 / (e**4 + e**-5 + 1), e**2 / (e**2 + e**3 + 1)]
+    assert [each.mean_probability for each in found] == pytest.approx(wanted, abs=1e-3)
+    # A quarter of the factor 4 is the low sensitivity, at which the faint one is liver.
+    low = sitk.GetArrayFromImage(evidence.labels_like(image, 0.25))
+    assert set(low[patient() == FAINT]) == {1}
+    assert set(low[patient() == SURE]) == {2}
+
+
 def test_runs_that_differ_leave_the_patient_uncertain() -> None:
     array = patient()
     array[array == SURE] = LIVER

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
-from LiverTumorSegLib.errors import RecipeError
+from LiverTumorSegLib.errors import RecipeError, TrainingError
 from LiverTumorSegLib.recipe import Axis, Grid, Phase, Recipe, Sampling
 from LiverTumorSegLib.training.patches import TypicalScan
 from LiverTumorSegLib.training.sources import SyntheticSource
 from LiverTumorSegLib.training.synthesis import library as bodies
-from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES
+from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES, Anatomy
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.generator import Field, sampled_tissues
 from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
@@ -56,6 +59,77 @@ def test_a_library_is_not_drawn_twice(library):
     again = build_library(library.folder, None, variants=1, held_out=1, procedural=2, seed=1)
     assert again == library
     assert {path: path.stat().st_mtime_ns for path in library.folder.iterdir()} == before
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Draw bodies of eight voxels of one value that follows from the seed."""
+
+    def drawn(organs, rng):
+        return Anatomy(np.full((2, 2, 2), rng.integers(256), np.uint8), "drawn")
+
+    monkeypatch.setattr(bodies, "procedural_organs", lambda rng: None)
+    monkeypatch.setattr(bodies, "complete_body", drawn)
+
+
+def voxels(library: AnatomyLibrary) -> list[int]:
+    names = (*library.training, *library.validation)
+    return [int(np.load(library.folder / name)[0, 0, 0]) for name in names]
+
+
+def test_a_redraw_that_is_broken_off_leaves_no_library_of_two_seeds(quick, tmp_path):
+    def broken_off(done, count):
+        raise KeyboardInterrupt
+
+    draw = functools.partial(build_library, tmp_path / "mine", None, variants=1, held_out=1, procedural=3)
+    first = voxels(draw(seed=1))
+    assert first == voxels(draw(seed=1)) != voxels(build_library(tmp_path / "other", None, 1, 1, 3, seed=2))
+    with pytest.raises(KeyboardInterrupt):
+        draw(seed=2, progress=broken_off)
+    assert voxels(draw(seed=1)) == first
+
+
+def test_bodies_are_drawn_again_where_the_index_is_damaged(quick, tmp_path):
+    draw = functools.partial(build_library, tmp_path, None, variants=1, held_out=1, procedural=2)
+    library = draw()
+    for damage in (b'{"settings": {"la', b"\xff", b"[]"):
+        (tmp_path / bodies.INDEX).write_bytes(damage)
+        assert draw() == library
+
+
+def write_label_maps(folder: Path, *sizes: int) -> Path:
+    (folder / "labelmaps_btcv").mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        labels = sitk.GetImageFromArray(np.full((2, 2, size), 6, np.uint8))
+        sitk.WriteImage(labels, str(folder / "labelmaps_btcv" / f"{number}.nii"))
+    return folder
+
+
+def test_bodies_are_of_the_label_maps_that_are_named(quick, tmp_path):
+    one, copy = (write_label_maps(tmp_path / name, 2, 2) for name in ("one", "copy"))
+    other = write_label_maps(tmp_path / "other", 2, 3)
+    draws = []
+    draw = functools.partial(
+        build_library, tmp_path / "out", variants=1, held_out=1, progress=lambda *done: draws.append(done)
+    )
+    first = draw(labelmaps=one)
+    assert len(draws) == 2
+    assert draw(labelmaps=copy) == first
+    assert len(draws) == 2
+    index = json.loads((tmp_path / "out" / bodies.INDEX).read_text(encoding="utf-8"))
+    assert index["settings"].pop("sources") == first.sources != draw(labelmaps=other).sources
+    assert len(draws) == 4
+    # An index of an older version does not say what was drawn from.
+    (tmp_path / "out" / bodies.INDEX).write_text(json.dumps(index), encoding="utf-8")
+    assert draw(labelmaps=one).sources == ""
+    assert len(draws) == 4
+
+
+def test_label_maps_that_leave_none_to_train_on_are_refused_before_anything_is_drawn(quick, tmp_path):
+    maps = write_label_maps(tmp_path, 2, 2, 2, 2, 2)
+    with pytest.raises(TrainingError, match="label maps: wanted more than the 5 held out for validation, got 5"):
+        build_library(tmp_path / "out", maps)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_field_off_the_centre_shows_the_livers_border_more_often(library):

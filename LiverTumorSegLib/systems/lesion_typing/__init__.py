@@ -151,16 +151,17 @@ def in_reach(region: Region, options: Typing) -> np.ndarray:
 
 
 def _evidence(region: Region, kept: Sequence[Proposal], factor: float, networks: Networks) -> Evidence:
-    """The high sensitivity's vote, with the lesions that were dropped voted down to liver."""
+    """What the first network said, to be voted on at the high sensitivity; lesions that were dropped are liver."""
     votes = region.votes
-    liver, lesion = votes.liver.astype(np.float32), votes.lesion.astype(np.float32) + np.float32(np.log(factor))
+    liver, lesion = votes.liver.astype(np.float32), votes.lesion.astype(np.float32)
     dropped = votes.lesions(factor)
     for each in kept:
         dropped[each.found.box] &= ~each.mask
     lesion[dropped] = NEVER
     inside = dropped & region.organ
     liver[inside] = np.maximum(liver[inside], _SURELY)
-    return evidence_of(liver, lesion, region.geometry, networks.recipe.postprocessing)
+    evidence = evidence_of(liver, lesion, region.geometry, networks.recipe.postprocessing)
+    return dataclasses.replace(evidence, base_factor=factor)
 
 
 def _lesion_kind(proposal: Proposal, geometry: GridGeometry, options: Typing) -> LesionKind:

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ...datasets.cases import read_mapped_labels
 from ...errors import ImageError
 
 SPACING_MM = 2.0
@@ -169,14 +170,13 @@ def labelmap_files(folder: Path) -> list[tuple[Path, Mapping[int, Tissue]]]:
 
 
 def organs_from_labelmap(path: Path, meaning: Mapping[int, Tissue]) -> Anatomy:
-    """The labelled organs of one file on the working grid; everything unlabelled is `Tissue.AIR`."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    values = sitk.GetArrayFromImage(image)
-    table = np.zeros(int(values.max()) + 1, np.uint8)
-    for value, tissue in meaning.items():
-        if value < table.size:
-            table[value] = tissue
-    organs = sitk.GetImageFromArray(table[values.astype(np.int64)])
+    """The labelled organs of one file on the working grid; everything unlabelled is `Tissue.AIR`.
+
+    Raises:
+        ImageError: it cannot be read or is not one 3D volume.
+    """
+    image = sitk.DICOMOrient(read_mapped_labels(path, values=meaning), "LPS")
+    organs = sitk.GetImageFromArray(sitk.GetArrayFromImage(image))
     organs.SetSpacing(image.GetSpacing())
     size = [round(n * s / SPACING_MM) for n, s in zip(organs.GetSize(), organs.GetSpacing(), strict=True)]
     grid = sitk.Image(size, sitk.sitkUInt8)

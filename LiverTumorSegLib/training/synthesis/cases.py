@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ...errors import LiverTumorSegError
-from ...output import write_nifti
+from ...errors import LiverTumorSegError, OutputError
+from ...output import aside, publish, write_nifti
 from .anatomy import SPACING_MM, labelmap_files, organs_from_labelmap
 from .appearance import Modality
 from .body import complete_body
@@ -29,7 +29,7 @@ def write_case(
     spacing_mm: float = SPACING_MM,
     labelmaps: Path | None = None,
 ) -> tuple[Path, Path]:
-    """Draw one scan and write `<name>.nii.gz` and `<name>_labels.nii.gz` into `folder`.
+    """Draw one scan and write `<name>.nii.gz` and `<name>_labels.nii.gz` into `folder`: both or, on any error, none.
 
     Args:
         folder: exists.
@@ -40,17 +40,24 @@ def write_case(
         labelmaps: a folder of label maps to take the organs from instead of formulas.
 
     Raises:
-        LiverTumorSegError: spacing out of range, or the files cannot be written.
+        LiverTumorSegError: spacing out of range, a label map cannot be read, or the files cannot be written.
     """
     scan = draw_case(seed, modality, spacing_mm, labelmaps)
-    paths = folder / f"{name}.nii.gz", folder / f"{name}_labels.nii.gz"
-    grey = scan.volume.round().astype(np.int16)
-    for array, path in zip((grey, scan.labels), paths, strict=True):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing([spacing_mm] * 3)
-        image.SetOrigin([-n * spacing_mm / 2 for n in array.shape[::-1]])
-        write_nifti(image, path)
-    return paths
+    arrays = {f"{name}.nii.gz": scan.volume.round().astype(np.int16), f"{name}_labels.nii.gz": scan.labels}
+    try:
+        with aside(folder) as private:
+            fresh, earlier = private / "fresh", private / "earlier"
+            fresh.mkdir()
+            earlier.mkdir()
+            for file, array in arrays.items():
+                image = sitk.GetImageFromArray(array)
+                image.SetSpacing([spacing_mm] * 3)
+                image.SetOrigin([-n * spacing_mm / 2 for n in array.shape[::-1]])
+                write_nifti(image, fresh / file)
+            grey, truth = publish(fresh, earlier, folder, [*arrays])
+    except OSError as error:
+        raise OutputError(f"{folder}: wanted to write the scan, got: {error.strerror or error}") from error
+    return grey, truth
 
 
 def write_preview(

@@ -6,15 +6,18 @@ ahead, a few variants of every label map, and kept as plain arrays.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from .anatomy import Anatomy, labelmap_files, organs_from_labelmap
+from ...errors import TrainingError
+from ...networks.weights import write_durably
+from .anatomy import Anatomy, Tissue, labelmap_files, organs_from_labelmap
 from .body import complete_body
 from .procedural import procedural_organs
 
@@ -28,11 +31,13 @@ class AnatomyLibrary:
     Attributes:
         folder: where the arrays lie.
         training, validation: file names; all variants of one label map are on the same side.
+        sources: tells the label maps from others; "" without, and where an older version drew the bodies.
     """
 
     folder: Path
     training: tuple[str, ...]
     validation: tuple[str, ...]
+    sources: str = ""
 
     def load(self, name: str) -> Anatomy:
         """One body, memory-mapped; the last ones that were asked for are kept, with what they have on devices."""
@@ -49,7 +54,8 @@ def _loaded(path: Path, written_ns: int) -> Anatomy:
 def open_library(folder: Path) -> AnatomyLibrary:
     """The library that `build_library` left in `folder`."""
     index = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
-    return AnatomyLibrary(Path(folder), tuple(index["training"]), tuple(index["validation"]))
+    sources = index["settings"].get("sources", "")
+    return AnatomyLibrary(Path(folder), tuple(index["training"]), tuple(index["validation"]), sources)
 
 
 def build_library(
@@ -64,30 +70,71 @@ def build_library(
     """Draw `variants` bodies for every label map under `labelmaps`, or procedural ones when it is None.
 
     `procedural` is how many to draw in the latter case. The last `held_out` sources are for validation. A finished
-    library with the same settings is opened instead of drawn again.
+    library with the same settings is opened instead of drawn again; one that was broken off is not finished.
+
+    Raises:
+        ImageError: there is no label map, or one cannot be read.
+        TrainingError: there are no more sources than are held out.
+        OutputError: the index cannot be written.
     """
     folder = Path(folder)
-    settings = {"labelmaps": labelmaps is not None, "variants": variants, "held_out": held_out, "seed": seed}
+    sources = labelmap_files(labelmaps) if labelmaps is not None else [None] * procedural
+    if len(sources) <= held_out:
+        what = "bodies" if labelmaps is None else "label maps"
+        raise TrainingError(f"{what}: wanted more than the {held_out} held out for validation, got {len(sources)}")
+    settings: dict[str, object] = {
+        "labelmaps": labelmaps is not None,
+        "variants": variants,
+        "held_out": held_out,
+        "seed": seed,
+    }
     if labelmaps is None:
         settings["procedural"] = procedural
-    if (folder / INDEX).exists() and json.loads((folder / INDEX).read_text(encoding="utf-8"))["settings"] == settings:
+    else:
+        settings["sources"] = _digest([path for path, _ in filter(None, sources)], labelmaps)
+    if _is_finished(folder, settings):
         return open_library(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sources = labelmap_files(labelmaps) if labelmaps is not None else [None] * procedural
+    (folder / INDEX).unlink(missing_ok=True)
     names: list[list[str]] = []
     for number, source in enumerate(sources):
-        rng = np.random.default_rng([seed, number])
-        organs = organs_from_labelmap(*source) if source is not None else None
-        mine = []
-        for variant in range(variants):
-            body = complete_body(organs if organs is not None else procedural_organs(rng), rng)
-            mine.append(f"{number:03d}_{variant}.npy")
-            np.save(folder / mine[-1], body.tissues, allow_pickle=False)
-        names.append(mine)
+        names.append(_draw(folder, number, source, variants, seed))
         if progress is not None:
             progress(number + 1, len(sources))
     training = [name for mine in names[:-held_out] for name in mine]
     validation = [name for mine in names[-held_out:] for name in mine]
     index = {"settings": settings, "training": training, "validation": validation}
-    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    write_durably(folder / INDEX, json.dumps(index, indent=1).encode())
     return open_library(folder)
+
+
+def _draw(
+    folder: Path, number: int, source: tuple[Path, Mapping[int, Tissue]] | None, variants: int, seed: int
+) -> list[str]:
+    """Draw and write the bodies of one source; their file names."""
+    rng = np.random.default_rng([seed, number])
+    organs = organs_from_labelmap(*source) if source is not None else None
+    names = [f"{number:03d}_{variant}.npy" for variant in range(variants)]
+    for name in names:
+        body = complete_body(organs if organs is not None else procedural_organs(rng), rng)
+        np.save(folder / name, body.tissues, allow_pickle=False)
+    return names
+
+
+def _digest(files: Iterable[Path], folder: Path) -> str:
+    """Tells files from others by their names below a folder and their sizes, wherever that folder is."""
+    told = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _is_finished(folder: Path, settings: Mapping[str, object]) -> bool:
+    """Whether a library of these settings is there; a damaged index is none, and an older one tells no sources."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    found = index.get("settings") if isinstance(index, dict) else None
+    if not isinstance(found, dict):
+        return False
+    known = {key: value for key, value in settings.items() if key in found or key != "sources"}
+    return found == known

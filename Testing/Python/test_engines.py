@@ -1,0 +1,144 @@
+"""Where memory runs out and where processes meet: smaller windows, one clear error, one export."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from LiverTumorSegLib.bundle import Bundle, seal_bundle
+from LiverTumorSegLib.errors import LiverTumorSegWarning, OutputError
+from LiverTumorSegLib.inference import open_engine, run_network
+from LiverTumorSegLib.networks.export import export_openvino
+from LiverTumorSegLib.recipe import Grid, Recipe, Stage
+from LiverTumorSegLib.systems.stages import Networks
+from test_bundle import write_bundle
+from test_inference import Scarce, noise
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.load(write_bundle(tmp_path_factory.mktemp("bundles") / "small", openvino=True))
+
+
+@pytest.fixture
+def unexported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """Return a bundle that has no OpenVINO files, and an empty folder of the user's."""
+    monkeypatch.setenv("LIVERTUMORSEG_HOME", str(tmp_path / "home"))
+    return Bundle.load(write_bundle(tmp_path / "small"))
+
+
+@pytest.mark.filterwarnings("ignore:not enough memory")
+def test_halved_windows_are_what_the_network_can_divide() -> None:
+    engine, array = Scarce(64 * 96 * 96), noise(96, 160, 160)
+    run_network(engine, array, multiples=(32, 32, 4))
+    assert set(engine.sizes) == {(48, 96, 96)}  # half of 160 is 80, and 96 the next multiple of 32; 48 is one of 4
+
+
+@pytest.mark.filterwarnings("ignore:not enough memory")
+def test_a_stage_s_windows_are_halved_to_multiples_of_its_grid() -> None:
+    stage = Stage("whole", "unet", Grid(spacing_mm=2.0, multiple_of=32))
+    engine = Scarce(64**3)
+    Networks(Recipe("s", "repaired", "a test", (stage,)), {"whole": engine}).run_array("whole", noise(96, 96, 96))
+    assert set(engine.sizes) == {(64, 64, 64)}  # the half, 48, is no multiple of 32
+
+
+@pytest.mark.filterwarnings("ignore:not enough memory")
+def test_a_window_without_a_smaller_one_that_the_network_can_divide_stays() -> None:
+    engine, array = Scarce(1000), noise(48, 64, 64)
+    with pytest.warns(LiverTumorSegWarning, match="the CPU goes on"):
+        run_network(engine, array, multiples=(32, 32, 4))
+    assert engine.sizes == [(48, 64, 64)]
+
+
+@pytest.mark.parametrize("other", ["whole", "damaged"])
+def test_of_two_processes_that_export_one_network_at_once_the_first_keeps_its_place(
+    other: str, unexported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While this process exports, another one puts its folder where this one's shall be."""
+
+    def overtaken(network: object, path: Path, channels: int) -> None:
+        export_openvino(network, path, channels)
+        folder = path.parents[2] / path.parent.name
+        shutil.copytree(path.parent, folder)
+        (folder / "made by").write_text("another process", encoding="utf-8")
+        if other == "whole":
+            seal_bundle(folder)
+
+    monkeypatch.setattr("LiverTumorSegLib.inference.export_openvino", overtaken)
+    assert open_engine(unexported, "whole")(noise(16, 16, 16)[None]).shape == (1, 3, 16, 16, 16)
+    assert len(list((tmp_path / "home").rglob("made by"))) == (1 if other == "whole" else 0)
+    assert len(list((tmp_path / "home").rglob("network.xml"))) == 1
+
+
+@pytest.mark.parametrize("other", ["whole", "nothing"])
+def test_a_folder_that_cannot_be_put_in_its_place_is_one_line_unless_another_process_was_faster(
+    other: str, unexported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        if other == "whole" and Path(target).parent.name == "openvino":
+            shutil.copytree(source, target)
+        if Path(source).is_dir():
+            raise OSError(39, "Directory not empty")
+        replace_file(source, target)
+
+    replace_file = os.replace
+    monkeypatch.setattr(os, "replace", refused)
+    if other == "whole":
+        assert open_engine(unexported, "whole").name == "openvino"
+    else:
+        with pytest.raises(OutputError, match="wanted to keep the network for OpenVINO, got: Directory not empty"):
+            open_engine(unexported, "whole")
+
+
+class Memoryless:
+    """A compiled network, or its maker, that says what OpenVINO says when the memory is gone."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def infer(self, *arguments: object, **more: object) -> None:
+        raise RuntimeError(self.message)
+
+    compile_model = infer
+
+
+@pytest.mark.parametrize("message", ["Failed to allocate 4096 bytes", "std::bad_alloc", "plugin.cpp:54:\ncan't alloc"])
+@pytest.mark.parametrize("when", ["compiling", "inferring"])
+def test_openvino_without_memory_is_a_memory_error_and_lets_go_of_what_it_holds(
+    when: str, message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, array = open_engine(bundle, "whole"), noise(16, 16, 16)[None]
+    engine(noise(8, 8, 8)[None])
+    if when == "compiling":
+        monkeypatch.setattr(engine, "_core", Memoryless(message))
+    else:
+        monkeypatch.setattr(engine, "_compile", lambda shape: Memoryless(message))
+    with pytest.raises(MemoryError, match=r"cpu: not enough memory for \(1, 1, 16, 16, 16\)"):
+        engine(array)
+    assert not engine._requests
+    monkeypatch.undo()
+    assert engine(array).shape == (1, 3, 16, 16, 16)
+
+
+def test_what_else_goes_wrong_in_openvino_is_no_memory_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(bundle, "whole")
+    monkeypatch.setattr(engine, "_compile", lambda shape: Memoryless("wrong shape"))
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        engine(noise(16, 16, 16)[None])
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate 2 GiB", "can't allocate memory: 64 bytes"])
+def test_torch_without_memory_is_a_memory_error(message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError(message)
+
+    engine = open_engine(bundle, "whole", engine="torch")
+    monkeypatch.setattr(engine._network, "forward", full)
+    with pytest.raises(MemoryError, match=r"cpu: not enough memory for \(1, 1, 16, 16, 16\)"):
+        engine(noise(16, 16, 16)[None])
+    monkeypatch.setattr(engine._network, "to", full)
+    with pytest.raises(MemoryError, match="cpu: not enough memory for the network"):
+        engine.move_to_cpu()
