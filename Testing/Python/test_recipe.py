@@ -60,9 +60,14 @@ def test_every_shipped_recipe_builds_its_networks() -> None:
 
 
 @pytest.mark.parametrize("name", ["default", "mr"])
-def test_a_shipped_bundle_is_what_the_recipe_of_its_name_trains(name: str) -> None:
+def test_a_shipped_bundle_is_what_the_recipe_of_its_name_trains_and_calibrated(name: str) -> None:
     bundle, recipe = Bundle.load(resource_path("Bundles", name)), load_recipe(resource_path("Recipes", f"{name}.json"))
-    assert bundle.recipe == recipe
+    *others, last = bundle.recipe.stages
+    trained, rules = dataclasses.replace(last, temperature=1.0), bundle.recipe.postprocessing
+    asked = dataclasses.replace(rules, min_lesion_probability=recipe.postprocessing.min_lesion_probability)
+    assert last.temperature > 1
+    assert rules.min_lesion_probability < asked.min_lesion_probability
+    assert dataclasses.replace(bundle.recipe, stages=(*others, trained), postprocessing=asked) == recipe
     assert bundle.version in bundle.metadata["changelog"]
 
 
