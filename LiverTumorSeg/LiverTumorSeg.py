@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,7 @@ def registerSampleData():
 
     from LiverTumorSegLib.panel import sample
 
+    packages = Packages(str(Path(__file__).parent / "Resources" / "requirements.txt"))
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="LiverTumorSeg",
         sampleName=sample.NAME,
@@ -66,7 +68,7 @@ def registerSampleData():
         fileNames=sample.FILE,
         nodeNames=sample.NAME,
         checksums=sample.CHECKSUM,
-        customDownloader=lambda source: [sample.add_to(slicer.mrmlScene)],
+        customDownloader=lambda source: sample.offer(slicer.mrmlScene, packages),
     )
 
 
@@ -97,7 +99,7 @@ class LiverTumorSegParameters:
 class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         VTKObservationMixin.__init__(self)
-        self.panel = None
+        self.panel = self.connected = None
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
@@ -126,7 +128,8 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from LiverTumorSegLib.panel.client import WorkerClient, worker_command
         from LiverTumorSegLib.panel.collaborators import Collaborators, SessionTools
         from LiverTumorSegLib.panel.process import QtProcess, QtTimer
-        from LiverTumorSegLib.scene import centre_3d
+        from LiverTumorSegLib.panel.windows import hear_focus
+        from LiverTumorSegLib.scene import centre_3d, view_interactors
 
         timer = QtTimer()
         python = shutil.which("PythonSlicer") or sys.executable
@@ -139,7 +142,11 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             save_for_undo=saveForUndo,
             centre_3d=centre_3d,
             new_selector=slicer.qMRMLNodeComboBox,
-            sessions=SessionTools(interactors=viewInteractors, busy=slicer.util.WaitCursor, hear_focus=hearFocus),
+            sessions=SessionTools(
+                interactors=view_interactors,
+                busy=slicer.util.WaitCursor,
+                hear_focus=partial(hear_focus, slicer.app),
+            ),
         )
 
     def enter(self):
@@ -152,7 +159,8 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """Slicer closes, or reads the module anew; may be called twice."""
         if self.panel is not None:
-            self.disconnectParameters()
+            self.detachParameters()
+            self.disconnectControls()
             self.panel.close()
             self.panel = None
         self.removeObservers()
@@ -165,7 +173,7 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         super().onReload()
 
     def onSceneStartClose(self, caller, event):
-        self.disconnectParameters()
+        self.detachParameters()
         self.panel.scene_closes()
 
     def onSceneEndClose(self, caller, event):
@@ -182,19 +190,33 @@ class LiverTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self):
         """Work with the scene's parameter node, which a loaded scene or the end of one may have exchanged."""
-        self.disconnectParameters()
+        self.detachParameters()
         parameters = self.logic.getParameterNode()
+        if parameters is self.connected:
+            parameters.Modified()  # values that the scene changed unheard
+        else:
+            self.connectControls(parameters)
         self.panel.attach(parameters)
-        self.guiTag = parameters.connectGui(self.ui)
         # Not by the mixin, which keeps what it has observed, and what that observes, for as long as the panel lives.
         self.parametersTag = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
 
-    def disconnectParameters(self):
+    def detachParameters(self):
         parameters = self.panel.parameters
         if parameters is not None:
-            parameters.disconnectGui(self.guiTag)
             parameters.RemoveObserver(self.parametersTag)
             self.panel.attach(None)
+
+    def connectControls(self, parameters):
+        """Tie the controls to these parameters, once: what observes for it stays, and connectGui gives no tag."""
+        self.disconnectControls()
+        named = {each.property("SlicerParameterName"): each for each in vars(self.ui).values()}
+        named.pop(None, None)
+        self.guiTag, self.connected = parameters.connectParametersToGui(named), parameters
+
+    def disconnectControls(self):
+        if self.connected is not None:
+            self.connected.disconnectGui(self.guiTag)
+            self.connected = None
 
     def onParametersModified(self, caller, event):
         self.panel.parameters_changed()
@@ -241,38 +263,18 @@ class MessageBoxes:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
 
-def viewInteractors():
-    """Where the pointer goes down: the interactors of the slice and 3D views; none without a main window."""
-    layout = slicer.app.layoutManager()
-    if layout is None:
-        return []
-    views = [layout.sliceWidget(name).sliceView() for name in layout.sliceViewNames()]
-    views += [layout.threeDWidget(number).threeDView() for number in range(layout.threeDViewCount)]
-    return [view.interactor() for view in views]
-
-
-def hearFocus(tell: Callable[[bool], None]) -> Callable[[], None]:
-    """Tell whether a window of Slicer is in front, as that changes; what comes back ends it."""
-    import qt
-
-    signal = "applicationStateChanged(Qt::ApplicationState)"
-
-    def changed(state):
-        tell(state == qt.Qt.ApplicationActive)
-
-    slicer.app.connect(signal, changed)
-    return lambda: slicer.app.disconnect(signal, changed)
-
-
 class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
     """For the console and for other modules; blocks until the work is done, and needs no window."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self.kept = None
+        self.kept = self.parameters = None
 
     def getParameterNode(self):
-        return LiverTumorSegParameters(super().getParameterNode())
+        node = super().getParameterNode()
+        if self.parameters is None or self.parameters.parameterNode is not node:
+            self.parameters = LiverTumorSegParameters(node)
+        return self.parameters
 
     def segment(
         self,

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -339,16 +339,23 @@ def _itk_header(image: sitk.Image, kind: str, fields: Mapping[str, str]) -> byte
 
 
 def _write_compressed(image: sitk.Image, path: Path, plain: bytes = b"", packed: bytes = b"") -> None:
-    """Write a header as it is; then, in gzip, another one and the voxels: ITK's own way takes ten times as long."""
+    """Write a header as it is; then, in gzip, another one and the voxels: ITK's own way takes ten times as long.
+
+    An earlier file of that name stays until the new one is whole.
+    """
+    part = path.with_name(f".{path.name}.part")
     packer = fastest_zlib().compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
     try:
-        with path.open("wb") as file:
+        with part.open("wb") as file:
             file.write(plain)
             for piece in (packed, voxels.reshape(-1)):
                 file.write(packer.compress(piece))
             file.write(packer.flush())
+        os.replace(part, path)
     except OSError as error:
+        with suppress(OSError):  # what is told is why it could not be written
+            part.unlink()
         raise OutputError(f"{path}: wanted to write the voxels, got: {_reason(error)}") from error
 
 

@@ -49,7 +49,7 @@ class Journal:
             if is_begun(folder):
                 raise JournalError(f"{JOURNAL}: wanted a new session, got one that was begun before")
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-            journal._descriptor = os.open(journal.path, flags, 0o600)
+            journal._descriptor = os.open(journal.path, flags, 0o666)
             journal.append({"schema_version": SCHEMA_VERSION, **header})
             journal.sync()
         except OSError as error:

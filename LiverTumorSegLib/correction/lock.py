@@ -29,7 +29,8 @@ class FileLock:
             JournalError: another process holds it.
             OSError: the file cannot be made.
         """
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # Readers of one study may have accounts of their own; the folder's owner says by the umask who may write.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(self._descriptor)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from .journal_lines import SESSION
 from .reading import Reading, reading_of
 from .reference import check_labels, described, fingerprint, labels_of
 from .replay import replayed
-from .timing import Times
+from .timing import Times, Timesheet
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -117,10 +118,11 @@ class CorrectionSession(Actions):
         return self._account
 
     def times(self) -> Times:
-        """The times up to now, for a live clock."""
+        """The times up to now, for a live clock; writes nothing."""
         if self._journal is not None and self.state in ("running", "paused"):
-            self._note_pending_view()
-            self._account.sheet.advance(self._now_ms())
+            sheet = self._account.sheet if self._view_ms is None else self._sheet_with_pending_view(self._view_ms)
+            sheet.advance(self._now_ms())
+            return sheet.times()
         return self._account.times
 
     def start(self) -> None:
@@ -284,6 +286,11 @@ class CorrectionSession(Actions):
             # A live clock may have added up beyond it; the sums are the same.
             self._note(max(self._view_ms, self._account.sheet.at_ms), Event("view"))
             self._view_ms = None
+
+    def _sheet_with_pending_view(self, view_ms: int) -> Timesheet:
+        sheet = copy.deepcopy(self._account.sheet)
+        sheet.apply(max(view_ms, sheet.at_ms), Event("view"))
+        return sheet
 
     def _notice_jump(self) -> None:
         ahead_ns = self._clock.wall_ns() - self._clock.monotonic_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import LiverTumorSegError
 from .collaborators import Client
-from .wording import step_text
+from .wording import step_text, unforeseen_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ..segmentation import Segmentation
     from .client import Job, Phases
     from .process import Timer
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS, _POLL_WAIT = 0.05, 0.01
 
@@ -132,6 +135,8 @@ class Batch:
         """Told by the client: the run was ended, by this batch or by somebody else."""
         if self._current is not None:
             self.cancel()
+        else:  # by this one, which waited for the worker to be free again
+            self._on_change()
 
     def _next(self) -> None:
         work = self._work
@@ -179,6 +184,9 @@ class Batch:
             then(call())
         except (LiverTumorSegError, OSError) as error:
             self._close(State.FAILED, str(error))
+        except Exception as error:  # whatever it is, the other scans must have their turn
+            log.exception("a scan of a batch failed")
+            self._close(State.FAILED, unforeseen_text(error))
 
     def _close(self, state: State, message: str) -> None:
         item, self._current = self._current, None

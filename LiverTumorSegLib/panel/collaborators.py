@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import PackageError
+
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
@@ -51,6 +53,18 @@ class Installer(Protocol):
         Raises:
             RuntimeError: it cannot be had, or the user declined; one line for the user.
         """
+
+
+def ensured(installer: Installer) -> None:
+    """Have the packages there before anything depends on them.
+
+    Raises:
+        PackageError: they cannot be had, or the user declined; one line for the user.
+    """
+    try:
+        installer.ensure()
+    except RuntimeError as error:
+        raise PackageError(str(error)) from error
 
 
 class Messages(Protocol):

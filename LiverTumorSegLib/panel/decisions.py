@@ -23,7 +23,7 @@ def with_decisions(placed: Sequence[PlacedLesion], earlier: Sequence[LesionRow])
     placed = [_with_type(each, earlier) for each in placed]
     rows = [LesionRow(each) for each in placed]
     for before in (each for each in earlier if each.decision == "accepted"):
-        shared = [_shared(before, each) for each in placed]
+        shared = [shared_voxels(before, each) for each in placed]
         if any(shared):
             number = int(np.argmax(shared))
             rows[number] = LesionRow(placed[number], "accepted")
@@ -34,7 +34,7 @@ def _with_type(found: PlacedLesion, earlier: Sequence[LesionRow]) -> PlacedLesio
     """The lesion, with the type of the one it shares most voxels with where nothing else tells its type."""
     if found.lesion.type:
         return found
-    shared = [(_shared(row, found), row.lesion.lesion) for row in earlier if row.lesion.lesion.type]
+    shared = [(shared_voxels(row, found), row.lesion.lesion) for row in earlier if row.lesion.lesion.type]
     voxels, before = max(shared, key=lambda each: each[0], default=(0, found.lesion))
     if not voxels:
         return found
@@ -42,10 +42,10 @@ def _with_type(found: PlacedLesion, earlier: Sequence[LesionRow]) -> PlacedLesio
 
 
 def _is_back(row: LesionRow, placed: Sequence[PlacedLesion]) -> bool:
-    return any(2 * _shared(row, each) > row.lesion.lesion.voxels for each in placed)
+    return any(2 * shared_voxels(row, each) > row.lesion.lesion.voxels for each in placed)
 
 
-def _shared(row: LesionRow, lesion: PlacedLesion) -> int:
+def shared_voxels(row: LesionRow, lesion: PlacedLesion) -> int:
     """How many voxels both have; none where the segments were put on another grid."""
     before, now = row.lesion.voxels, lesion.voxels
     return int(np.count_nonzero(now.under(before)[before.array])) if now.same_grid(before) else 0

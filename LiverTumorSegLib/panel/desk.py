@@ -72,7 +72,7 @@ class Desk:
         )
         self._watch = watch
         self._correction.on_change = watch.changed
-        self._results.witness = SessionWitness(session, watch)
+        self._results.witness = SessionWitness(session, watch, self._results.rows)
         self._stop_focus = self._tools.hear_focus(watch.focus)
 
     def leave(self) -> None:

@@ -34,6 +34,7 @@ class InputsSection:
         self._ui, self._at, self._bundles, self._say = ui, surroundings, bundles, on_status
         self._parameters: Any = None
         self._devices_known, self._card_shown = False, ""
+        self._devices: list[tuple[str, str]] = []
         self._card: BundleCard | None = None
         self._phases = PhaseChoices(ui, surroundings)
         self._modality = Choices(ui.modalityComboBox, lambda value: self._set("modality", value))
@@ -48,7 +49,7 @@ class InputsSection:
         self._phases.attach(parameters)
         if parameters is not None:
             self._modality.fill(MODALITIES, parameters.modality)
-            self._device.fill(_ALWAYS, parameters.device)
+            self._device.fill([*_ALWAYS, *self._devices], parameters.device)
             self._fill_bundles()
             self._devices_known = False
 
@@ -61,7 +62,7 @@ class InputsSection:
         self._phases.show(self.phases())
 
     def ask_for_devices(self) -> None:
-        """Have the worker list the devices, once; until it answers there are those that every computer has."""
+        """Have the worker list the devices, once a visit; until it answers there are those that were known before."""
         if not self._devices_known and self._parameters is not None:
             self._devices_known = True
             self._at.client.devices(self._offer_devices)
@@ -141,6 +142,7 @@ class InputsSection:
         self._ui.bundleSummaryLabel.toolTip = card.details
 
     def _offer_devices(self, devices: Sequence[Device]) -> None:
+        if devices:  # a worker that failed knows of none
+            self._devices = [(each.device, device_text(each)) for each in devices if each.device != "cpu"]
         if self._parameters is not None:
-            found = [(each.device, device_text(each)) for each in devices if each.device != "cpu"]
-            self._device.fill([*_ALWAYS, *found], self._parameters.device)
+            self._device.fill([*_ALWAYS, *self._devices], self._parameters.device)

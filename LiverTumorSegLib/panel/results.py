@@ -16,6 +16,7 @@ from .decisions import with_decisions
 from .nodes import Blinker, made_at_sensitivity, volume_of
 from .run import Result
 from .witness import Witness
+from .wording import lacking_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -80,7 +81,7 @@ class Results:
         self._kept[result.node.GetID()] = result
         while len(self._kept) > KEPT_RESULTS:
             self._kept.pop(next(iter(self._kept)))
-        self.node = None  # decisions on what was there before are not on this
+        scene.write_lesion_table(result.node.GetScene(), result.node, [])  # decisions on what was there are not on this
         self._show(result.node, result.volume)
 
     def show(self, node: Node | None) -> None:
@@ -133,7 +134,7 @@ class Results:
             except LiverTumorSegError as error:
                 self.note = str(error)
             except ModuleNotFoundError as error:
-                self.note = f"Lesions cannot be measured without the Python package {error.name}; Apply installs it."
+                self.note = lacking_text("Lesions cannot be measured", error)
         self._write_table()
         self._on_change()
 

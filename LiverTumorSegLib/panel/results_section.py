@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .. import scene
-from ..errors import LiverTumorSegError
+from ..errors import LiverTumorSegError, OutputError
 from ..lesions import has_types
-from .collaborators import Collaborators
+from .collaborators import Collaborators, ensured
 from .nodes import from_dicom
 from .results import Results
 from .widgets import fill_table, set_up_table
-from .wording import number_text, place_text, summary_html, volume_text
+from .wording import lacking_text, number_text, place_text, summary_html, volume_text
 
 HEADERS = ("#", "Vol.\nml", "Size\nmm", "Mean", "Prob.", "Place\nmm", "Type", "Decision")
 TYPE = HEADERS.index("Type")
@@ -73,21 +74,23 @@ class ResultsSection:
 
     def export(self) -> None:
         """Write what is ticked into a folder of the user's choice."""
-        results, formats = self._results, [FORMATS[name] for name in FORMATS if getattr(self._parameters, name)]
+        formats = [FORMATS[name] for name in FORMATS if getattr(self._parameters, name)]
         if not formats:
             self._say("Nothing was exported: tick at least one format.", True)
             return
         folder = self._at.messages.choose_folder("Export to folder")
-        if folder is None or results.node is None:
+        if folder is None:
             return
-        # As the table shows them: it remembers more than this session's networks said.
-        types = scene.types_of(results.node, [row.lesion for row in results.rows if row.decision != "rejected"])
         try:
-            files = scene.export_segmentation(results.node, results.volume, folder, formats, results.probability, types)
+            if "csv" in formats:
+                ensured(self._at.installer)
+            files = self._written(folder, formats)
         except LiverTumorSegError as error:
             self._say(f"Nothing was exported: {error}", True)
-            return
-        self._say(f"Exported to {folder.name}: {', '.join(path.name for path in files)}", False)
+        except ModuleNotFoundError as error:
+            self._say(lacking_text("Nothing was exported: lesions cannot be measured", error), True)
+        else:
+            self._say(f"Exported to {folder.name}: {', '.join(path.name for path in files)}", False)
 
     def export_dicom(self) -> None:
         """Open Slicer's own DICOM export at the segmentation."""
@@ -95,6 +98,14 @@ class ResultsSection:
             self._export_dicom(self._results.node)
         except RuntimeError as error:
             self._say(str(error), True)
+
+    def _written(self, folder: Path, formats: list[str]) -> list[Path]:
+        results = self._results
+        if results.node is None:
+            raise OutputError("export: wanted a segmentation, got none: it was deleted")
+        # As the table shows them: it remembers more than this session's networks said.
+        types = scene.types_of(results.node, [row.lesion for row in results.rows if row.decision != "rejected"])
+        return scene.export_segmentation(results.node, results.volume, folder, formats, results.probability, types)
 
     def _summary(self) -> str:
         results = self._results

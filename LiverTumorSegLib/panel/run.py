@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,12 +12,14 @@ from .. import scene
 from ..errors import LiverTumorSegError
 from .client import Job
 from .collaborators import Collaborators, Node
-from .wording import count_text, elapsed_text, overall_share, step_text
+from .wording import count_text, elapsed_text, overall_share, step_text, unforeseen_text
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ..segmentation import Segmentation
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
 _REPLACE_EDITED = (
@@ -150,17 +153,16 @@ class Run:
         if order is None:
             return
         try:
-            node = self._write(segmentation, order)
+            self._keep(segmentation, order)
         except LiverTumorSegError as error:
             self._end(Phase.FAILED, str(error))
-            return
-        for warning in segmentation.provenance.warnings:
-            self._log(warning)
-        told = segmentation.provenance
-        self._log(f"{told.algorithm} on {told.device} ({told.engine}, {told.precision}), {self._elapsed()}")
-        found = count_text(len(segmentation.lesions), "lesion") if segmentation.liver_ml else "no liver"
-        self._on_result(Result(segmentation, node, order.volume))
-        self._end(Phase.DONE, f"Done in {self._elapsed()}: {found} found. {_first(told.warnings)}".strip())
+        except Exception as error:  # whatever it is, the panel must be free again
+            log.exception("a result could not be kept")
+            self._end(Phase.FAILED, unforeseen_text(error))
+        else:
+            told = segmentation.provenance
+            found = count_text(len(segmentation.lesions), "lesion") if segmentation.liver_ml else "no liver"
+            self._end(Phase.DONE, f"Done in {self._elapsed()}: {found} found. {_first(told.warnings)}".strip())
 
     def on_failed(self, message: str, last_lines: list[str]) -> None:
         """Told by the client: the run or the whole worker came to an end."""
@@ -185,6 +187,15 @@ class Run:
             self._at.client.segment(image, order.job, self, phases)
         except (OSError, LiverTumorSegError) as error:  # no worker can be started, or no room for its files
             self.on_failed(str(error), [])
+
+    def _keep(self, segmentation: Segmentation, order: Order) -> None:
+        """Put a result into the scene, and tell of it."""
+        node = self._write(segmentation, order)
+        for warning in segmentation.provenance.warnings:
+            self._log(warning)
+        told = segmentation.provenance
+        self._log(f"{told.algorithm} on {told.device} ({told.engine}, {told.precision}), {self._elapsed()}")
+        self._on_result(Result(segmentation, node, order.volume))
 
     def _write(self, segmentation: Segmentation, order: Order) -> Node:
         node = order.target

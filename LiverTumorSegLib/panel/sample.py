@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from .. import scene
 from ..errors import warn
-from .collaborators import Node
+from .collaborators import Installer, Node, ensured
 
 NAME, FILE = "SyntheticAbdomen", "SyntheticAbdomen.nii.gz"
 SEED, SPACING_MM = 7, 3.0
@@ -40,6 +40,17 @@ def checksum_of(scan: Path) -> str:
     """The SHA-256 of a scan's voxels, as Slicer writes checksums."""
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(scan), sitk.sitkInt16)).astype("<i2")
     return f"SHA256:{hashlib.sha256(voxels.tobytes()).hexdigest()}"
+
+
+def offer(mrml_scene: Node, installer: Installer) -> list[Node]:
+    """What the module Sample Data calls: have the packages, draw the scan, show it; says in a box what went wrong.
+
+    Raises:
+        PackageError: the packages cannot be had, or the user declined; the box was shown before.
+    """
+    with scene.errors_shown("The sample scan was not drawn."):
+        ensured(installer)
+        return [add_to(mrml_scene)]
 
 
 def add_to(mrml_scene: Node) -> Node:

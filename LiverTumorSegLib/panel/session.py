@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
 
 from ..correction.reading import Reading
 from ..correction.reference import fingerprint
@@ -19,9 +22,6 @@ from ..output import write_seg_nrrd
 from .collaborators import Node, SessionTools
 from .desk import Desk
 from .process import Timer
-
-if TYPE_CHECKING:
-    pass
 
 START, WORKING = "start.seg.nrrd", "working.seg.nrrd"
 TICK_SECONDS = 1.0
@@ -72,7 +72,7 @@ class Sessions:
     @property
     def can_resume(self) -> bool:
         """Whether the folder has a session that waits to be taken up again; a study's next case says so itself."""
-        if self.running or self._folder is None or self.study is not None or not self._folder.is_dir():
+        if self.running or self._folder is None or self.study is not None or not os.path.isdir(self._folder):
             return False
         return bool(unfinished_sessions(self._folder))
 
@@ -84,7 +84,7 @@ class Sessions:
         """
         if folder != self._folder and not self.running:
             self._folder, self.study, self.assignment = None, None, None
-            self.study = Study.load(folder) if folder is not None and (folder / STUDY).is_file() else None
+            self.study = Study.load(folder) if folder is not None and os.path.isfile(folder / STUDY) else None
             self._folder = folder
 
     def next_case(self, reader: str) -> None:
@@ -96,10 +96,9 @@ class Sessions:
         if self.study is None or self.running:
             raise SessionError("next case: wanted a study and no session under way, got another state")
         assignment = self.study.next(reader, self._tools.clock)
-        working = assignment.folder / WORKING
-        edited = assignment.under_way and working.is_file()
-        labels = read_file(working if edited else assignment.start)
-        self._desk.open_case(read_file(assignment.volume), labels, assignment.reading.case, edited)
+        left = self._left_in(assignment.folder) if assignment.under_way else None
+        labels = read_file(assignment.start) if left is None else left
+        self._desk.open_case(read_file(assignment.volume), labels, assignment.reading.case, left is not None)
         self.assignment = assignment
         if assignment.under_way:
             self._go_on_with(self.study.session(assignment, self._tools.clock))
@@ -120,10 +119,7 @@ class Sessions:
             session = self.study.session(self.assignment, self._tools.clock)
             session.start()
         else:
-            labels, reading = self._desk.labels(), Reading(reader, case)
-            session = CorrectionSession(labels, _free_folder(self._folder, reading), reading, self._tools.clock)
-            session.start()
-            write_seg_nrrd(labels, session.folder / START)
+            session = self._free_session(self._folder, Reading(reader, case))
         self._go_on_with(session)
 
     def resume_last(self, volume: Node | None) -> None:
@@ -139,10 +135,10 @@ class Sessions:
         if not waiting:
             raise SessionError("resume: wanted a session without an end in the folder, got none")
         folder = waiting[-1]
-        start = read_file(folder / START)
-        if (folder / WORKING).is_file():
-            self._desk.open_labels(read_file(folder / WORKING), volume)
-        elif not self._desk.ready:
+        start, left = read_file(folder / START), self._left_in(folder)
+        if left is not None:
+            self._desk.open_labels(left, volume)
+        elif not self._desk.ready or (folder / WORKING).is_file():
             self._desk.open_labels(start, volume)
         self._go_on_with(CorrectionSession.recover(start, folder, self._tools.clock))
 
@@ -214,6 +210,32 @@ class Sessions:
         with self._tools.busy():
             write_seg_nrrd(self._desk.labels(), session.folder / WORKING)
 
+    def _left_in(self, folder: Path) -> sitk.Image | None:
+        """The labels that an earlier sitting left; None where there are none, or none that can be read."""
+        if not (folder / WORKING).is_file():
+            return None
+        try:
+            return read_file(folder / WORKING)
+        except LiverTumorSegError as error:
+            self._on_error(f"The saved corrections cannot be read, so the session goes on from its start: {error}")
+            return None
+
+    def _free_session(self, parent: Path, reading: Reading) -> CorrectionSession:
+        """Begin a session of no study in a folder of its own, of which nothing is left when it cannot begin."""
+        labels, folder = self._desk.labels(), _free_folder(parent, reading)
+        session = CorrectionSession(labels, folder, reading, self._tools.clock)
+        try:
+            folder.mkdir(parents=True)
+            # First, as a journal without it could never be taken up again.
+            write_seg_nrrd(labels, folder / START)
+            session.start()
+        except OSError as error:
+            raise SessionError(f"{parent.name}: wanted a folder for sessions, got: {error.strerror}") from error
+        except LiverTumorSegError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return session
+
     def _go_on_with(self, session: CorrectionSession) -> None:
         self.session, self.dice = session, None
         self._desk.watch(session, self._on_error)
@@ -227,8 +249,9 @@ class Sessions:
             session.tick()
         except SessionError as error:
             self._on_error(str(error))
+        finally:
+            self._timer.after(TICK_SECONDS, lambda: self._tick(session))
         self._on_change()
-        self._timer.after(TICK_SECONDS, lambda: self._tick(session))
 
     def _end(self) -> None:
         self._desk.leave()
@@ -252,4 +275,4 @@ def next_code(code: str) -> str:
 def _free_folder(folder: Path, reading: Reading) -> Path:
     """A folder for a session; the same reader may correct a case again."""
     names = (f"{reading.case}_{reading.reader}_{number:03d}" for number in range(1, 1000))
-    return next(folder / name for name in names if not (folder / name).exists())
+    return next(folder / name for name in names if not os.path.lexists(folder / name))

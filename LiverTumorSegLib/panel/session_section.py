@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LiverTumorSegError
-from .collaborators import Collaborators
+from .collaborators import Collaborators, ensured
 from .desk import Desk
 from .session import Sessions, next_code
-from .wording import clock_html, dice_text, elapsed_text
+from .wording import clock_html, dice_text, elapsed_text, lacking_text
 
 _FOLDER_TITLE = "Folder of a reader study, or where free sessions go"
 _ABANDON = "End this session without results? Its times are kept in the journal, but it cannot be taken up again."
@@ -27,9 +27,9 @@ class SessionSection:
         self.sessions = Sessions(desk, surroundings.sessions, surroundings.timer, on_change, self._complain)
         ui.sessionFolderButton.connect("clicked()", self._choose_folder)
         for button, act in (
-            (ui.nextCaseButton, self._next_case),
-            (ui.resumeSessionButton, self._resume_last),
-            (ui.startSessionButton, self._start),
+            (ui.nextCaseButton, lambda: self._prepared(self._next_case)),
+            (ui.resumeSessionButton, lambda: self._prepared(self._resume_last)),
+            (ui.startSessionButton, lambda: self._prepared(self._start)),
             (ui.pauseSessionButton, self.sessions.pause_or_go_on),
             (ui.finishSessionButton, self._finish),
             (ui.abandonSessionButton, self._abandon),
@@ -97,6 +97,12 @@ class SessionSection:
         if folder is not None and self._parameters is not None:
             self._parameters.sessionFolder = str(folder)
 
+    def _prepared(self, begin: Callable[[], None]) -> None:
+        """Begin once there is all that the session's end needs, so that no reader works in vain."""
+        ensured(self._at.installer)
+        if self._parameters is not None:  # events have run meanwhile
+            begin()
+
     def _next_case(self) -> None:
         self.sessions.next_case(self._parameters.readerCode)
 
@@ -131,7 +137,10 @@ class SessionSection:
                 act()
             except LiverTumorSegError as error:
                 self._complain(str(error))
-            self.show(self._blocked)
+            except ModuleNotFoundError as error:
+                self._complain(lacking_text("Corrections cannot be compared", error))
+            if self._parameters is not None:
+                self.show(self._blocked)
 
         return attempt
 

@@ -16,6 +16,17 @@ _OPENING = "Loading the networks"
 _OPENING_SHARE, _PREPARE_SHARE, _LABELS_SHARE = 0.1, 0.2, 0.15
 
 
+def lacking_text(what: str, error: ModuleNotFoundError) -> str:
+    """What cannot be done for lack of a Python package, and the remedy."""
+    return f"{what} without the Python package {error.name}; Apply installs it."
+
+
+def unforeseen_text(error: Exception) -> str:
+    """An error that nobody has foreseen, in one line; what it says may go on for many."""
+    said = " ".join(str(error).split())[:160]
+    return f"Ended by an unforeseen {type(error).__name__}{said and f': {said}'}; Slicer's log has more."
+
+
 def step_text(step: str) -> str:
     """A step of `segment()` as the status line says it, "whole: network" for example."""
     stage, _, part = step.partition(": ")

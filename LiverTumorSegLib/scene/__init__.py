@@ -9,7 +9,15 @@ Works on any scene, with or without Slicer's windows: `pip install slicer-core` 
 
 from __future__ import annotations
 
-from .application import centre_3d, export_dicom, series_description, show_alone, show_scan
+from .application import (
+    centre_3d,
+    errors_shown,
+    export_dicom,
+    series_description,
+    show_alone,
+    show_scan,
+    view_interactors,
+)
 from .cases import add_labels
 from .changes import Change
 from .editing import LiverKeeper, prepare_editor
@@ -40,6 +48,7 @@ __all__ = [
     "add_volume",
     "centre_3d",
     "ensure_packages",
+    "errors_shown",
     "export_dicom",
     "export_segmentation",
     "image_from_volume",
@@ -61,6 +70,7 @@ __all__ = [
     "show_scan",
     "summary_of",
     "types_of",
+    "view_interactors",
     "write_lesion_table",
     "write_segmentation",
 ]

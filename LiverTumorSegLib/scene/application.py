@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import slicer
@@ -11,6 +12,22 @@ def centre_3d() -> None:
     """Turn the 3D views towards what they show; there are none without a main window."""
     if slicer.app.layoutManager() is not None:
         slicer.app.layoutManager().resetThreeDViews()
+
+
+def view_interactors() -> list[Any]:
+    """Where the pointer goes down: the interactors of the slice and 3D views; none without a main window."""
+    layout = slicer.app.layoutManager()
+    if layout is None:
+        return []
+    views = [layout.sliceWidget(name).sliceView() for name in layout.sliceViewNames()]
+    views += [layout.threeDWidget(number).threeDView() for number in range(layout.threeDViewCount)]
+    return [view.interactor() for view in views]
+
+
+def errors_shown(message: str) -> AbstractContextManager[Any]:
+    """Show what goes wrong inside the block in a box, below a message; it is raised all the same."""
+    shown: AbstractContextManager[Any] = slicer.util.tryWithErrorDisplay(message)
+    return shown
 
 
 def show_scan(volume_node: Any) -> None:

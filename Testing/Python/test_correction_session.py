@@ -335,3 +335,27 @@ def test_a_lock_that_a_full_disk_refused_can_be_taken_when_there_is_room(tmp_pat
         with pytest.raises(OSError, match="space"):
             FileLock(tmp_path / "lock", "a table")
     FileLock(tmp_path / "lock", "a table").release()
+
+
+def test_asking_for_the_times_writes_nothing_and_tells_of_a_view_that_waits_to_be_noted(session, clock) -> None:
+    session.start()
+    clock.wait(0.5)
+    session.viewed()
+    clock.wait(40)
+    before = session._journal.lines
+    assert session.times().of("reviewing") == 30_500
+    assert session.times().of("idle") == 10_000
+    assert session._journal.lines == before
+    session.pause()
+    assert seconds_of(session) == {("reviewing", "none"): 30.5, ("idle", "none"): 10}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the umask is POSIX")
+def test_a_second_reader_may_write_where_the_umask_of_the_first_allows_it(session) -> None:
+    before = os.umask(0o002)
+    try:
+        session.start()
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in session.folder.iterdir()}
+    assert modes == {"journal.jsonl": 0o664, ".journal.jsonl.lock": 0o664}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,90 +14,18 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install 'LiverTumor
 
 import slicer
 
-from correction_shapes import FakeClock
 from LiverTumorSegLib.correction.session import CorrectionSession
-from LiverTumorSegLib.panel.collaborators import SessionTools
-from LiverTumorSegLib.scene import add_segmentation, labels_from_segmentation, sessions_in, write_segmentation
-from panel_stand_ins import Surroundings
+from LiverTumorSegLib.panel.windows import hear_focus
+from LiverTumorSegLib.scene import labels_from_segmentation, sessions_in, view_interactors
 from simulated_study import abdomen, make_study
-from slicer_host.nodes import labels_in, oblique_scan, result_of, three_lesions
-
-BLOCK = np.s_[6:8, 3:6, 4:6]  # 12 voxels of liver beside the lesions
-
-
-class TimedPanel:
-    """The open panel with a clock in hand; `focus` tells it of the application's windows."""
-
-    def __init__(self) -> None:
-        self.clock, self.at = FakeClock(), Surroundings()
-        self.listeners: list[object] = []
-        self.busy = 0
-        tools = SessionTools(self.clock, list, self._busy, self._hear)
-        self.at.collaborators = dataclasses.replace(self.at.collaborators, sessions=tools)
-
-    def _busy(self):
-        from contextlib import nullcontext
-
-        self.busy += 1
-        return nullcontext()
-
-    def _hear(self, tell):
-        self.listeners.append(tell)
-        return lambda: self.listeners.remove(tell)
-
-    def wait(self, seconds: float) -> None:
-        """Time passes, second after second, as it does with a timer."""
-        for _ in range(int(seconds)):
-            self.clock.wait(1)
-            self.at.timer.pass_by(1)
-        self.clock.wait(seconds - int(seconds))
-
-    def show_result(self) -> None:
-        """Three lesions, a segment each, on show with their scan."""
-        panel, scan = self.panel, oblique_scan()
-        volume = panel.add(scan)
-        node = add_segmentation(volume)
-        write_segmentation(result_of(scan, three_lesions(scan)), node, volume, separate_lesions=True)
-        panel.parameters.segmentation = node
-
-    def paint(self, effect: str, segment_id: str, box: tuple[slice, ...]) -> None:
-        editor = self.panel.ui.segmentEditorWidget
-        editor.setActiveEffectByName(effect)
-        editor.setCurrentSegmentID(segment_id)
-        k, j, i = np.indices((9, 12, 14))[(slice(None), *box)].reshape(3, -1)
-        editor.paint(np.stack([i, j, k], 1))
-
-    def code(self, folder: Path, reader: str = "R1", case: str = "c1") -> None:
-        wanted = self.panel.parameters
-        wanted.sessionFolder, wanted.readerCode, wanted.caseCode = str(folder), reader, case
-
-    @property
-    def ui(self):
-        return self.panel.ui
-
-    @property
-    def sessions(self):
-        return self.panel.widget.panel.sessions
+from slicer_host.nodes import labels_in, oblique_scan, three_lesions
+from timed_panel import BLOCK, enabled, finished, timed_panel
 
 
 @pytest.fixture
 def timed(slicer_app):
-    from panel_host import opened_module
-
-    made = TimedPanel()
-    with opened_module(made.at) as panel:
-        made.panel = panel
+    with timed_panel() as made:
         yield made
-
-
-def enabled(ui) -> set[str]:
-    buttons = {name: f"{name}Session" for name in ("start", "resume", "pause", "finish", "abandon")}
-    buttons |= {"next": "nextCase", "dice": "sessionDice"}
-    return {name for name, control in buttons.items() if getattr(ui, f"{control}Button").enabled}
-
-
-def finished(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "session.json").read_text(encoding="utf-8"))
 
 
 def liver_file(folder: Path) -> sitk.Image:
@@ -249,14 +175,14 @@ def test_after_a_crash_without_saved_labels_a_session_goes_on_from_its_start(tim
 def test_the_module_hears_the_application_go_to_the_back_and_knows_where_the_pointer_goes_down(timed):
     import qt
 
-    module, heard = sys.modules["LiverTumorSeg"], []
-    stop = module.hearFocus(heard.append)
+    heard = []
+    stop = hear_focus(slicer.app, heard.append)
     slicer.app.applicationStateChanged.emit(qt.Qt.ApplicationInactive)
     slicer.app.applicationStateChanged.emit(qt.Qt.ApplicationActive)
     stop()
     slicer.app.applicationStateChanged.emit(qt.Qt.ApplicationInactive)
     assert heard == [False, True]
-    assert len(module.viewInteractors()) == 4  # three slices and a 3D view
+    assert len(view_interactors()) == 4  # three slices and a 3D view
 
 
 @pytest.mark.parametrize("how", ["read anew", "closed"])
@@ -293,7 +219,7 @@ def test_what_cannot_be_written_is_told_and_the_session_goes_on(timed, tmp_path)
     timed.show_result()
     timed.code(tmp_path / "file")
     timed.ui.startSessionButton.click()
-    assert timed.ui.sessionStatusLabel.text.startswith("journal.jsonl: wanted to note what happened")
+    assert timed.ui.sessionStatusLabel.text.startswith("file: wanted a folder for sessions, got:")
     timed.code(tmp_path, reader="Dr. Who")
     timed.ui.startSessionButton.click()
     assert "wanted a code of 1 to 32 letters" in timed.ui.sessionStatusLabel.text

@@ -74,7 +74,7 @@ def read(study: Study, reader: str, clock: FakeClock, application) -> Assignment
     for effect, segment_id, box in STROKES[assignment.reading.arm, assignment.reading.case]:
         if effect == "Reject":
             placed = next(each for each in lesions_in(node, volume) if each.voxels.start[2] == box[0].start)
-            with SessionWitness(session, watch).rejecting(LesionRow(placed)):
+            with SessionWitness(session, watch, []).rejecting(LesionRow(placed)):
                 reject_lesion(node, volume, placed)
         else:
             editor.parameters.SetSelectedSegmentID(segment_id)

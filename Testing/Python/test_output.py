@@ -217,3 +217,20 @@ def test_asking_whether_one_can_write_leaves_no_trace(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b")
     check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_cannot_be_written_leave_the_earlier_file_and_nothing_else(
+    segmentation: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NearlyFullDisk:
+        def compressobj(self, *settings: int) -> types.SimpleNamespace:
+            return types.SimpleNamespace(compress=lambda piece: b"a part", flush=raising(FAILURES[0]))
+
+    path = tmp_path / "labels.seg.nrrd"
+    output.write_seg_nrrd(segmentation.labels, path)
+    earlier = path.read_bytes()
+    monkeypatch.setattr(output, "fastest_zlib", NearlyFullDisk)
+    with pytest.raises(OutputError, match=r"labels\.seg\.nrrd: wanted to write the voxels, got: the disk is full"):
+        output.write_seg_nrrd(segmentation.labels, path)
+    assert path.read_bytes() == earlier
+    assert list(tmp_path.iterdir()) == [path]

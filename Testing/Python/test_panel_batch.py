@@ -92,6 +92,23 @@ def test_a_scan_that_cannot_be_read_or_segmented_does_not_stop_the_others(scans)
     assert tally(scans.batch.items) == "1 of 3 done, 2 failed"
 
 
+def test_whatever_happens_to_one_result_the_next_scan_has_its_turn(scans, monkeypatch):
+    scans.add("a.nii.gz")
+    scans.add("b.nii.gz")
+    scans.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderWork, "keep", _out_of_memory)
+        scans.answer()
+    assert scans.states() == {"a": "failed", "b": "running"}
+    assert scans.batch.items[0].message == "Ended by an unforeseen MemoryError; Slicer's log has more."
+    scans.answer()
+    assert scans.states() == {"a": "failed", "b": "done"}
+
+
+def _out_of_memory(*arguments):
+    raise MemoryError
+
+
 def test_a_batch_goes_on_where_it_was_stopped(scans):
     for name in ("a.nii.gz", "b.nii.gz"):
         scans.add(name)

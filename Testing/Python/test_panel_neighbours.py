@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install 'LiverTumor
 
 import slicer
 
+from LiverTumorSegLib.errors import PackageError
 from LiverTumorSegLib.panel import sample
 from LiverTumorSegLib.scene import add_labels, show_alone
 from panel_host import done, opened_module, two_lesions_of
@@ -89,12 +88,21 @@ def test_a_panel_that_was_read_anew_is_open_if_it_was_before(panel, is_open):
     assert panel.ui.segmentEditorWidget.shortcuts_installed is is_open
 
 
-def test_nothing_of_an_earlier_visit_goes_on_observing_the_parameters(panel):
-    earlier = weakref.ref(panel.parameters)
-    panel.place.exit()
-    panel.place.enter()
-    gc.collect()
-    assert earlier() is None
+def test_visits_add_nothing_that_observes_the_parameters(panel, monkeypatch):
+    added, add_observer = [], type(panel.parameters).AddObserver
+    monkeypatch.setattr(
+        type(panel.parameters),
+        "AddObserver",
+        lambda pack, *how: added.append(add_observer(pack, *how)) or added[-1],
+    )
+    parameters = panel.parameters
+    for _ in range(3):
+        panel.place.exit()
+        panel.place.enter()
+    assert panel.parameters is parameters
+    assert len(added) == 3
+    observing = [parameters.parameterNode.GetCommand(tag) is not None for tag in added]
+    assert observing == [False, False, True]
     panel.parameters.sensitivity = 2.0
     assert panel.ui.sensitivitySlider.value == 2.0
 
@@ -144,6 +152,17 @@ def test_the_sample_scan_is_seen_when_it_was_drawn(panel, two_lesions, slicer_ap
     sys.modules["LiverTumorSeg"].registerSampleData()
     (node,) = slicer_app.samples.registered["SyntheticAbdomen"]["customDownloader"](None)
     assert shown_in_the_slices() == {node.GetID()}
+
+
+def test_a_sample_whose_packages_are_declined_is_told_in_a_box_and_not_drawn(panel, slicer_app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    slicer_app.packages.torch, slicer_app.packages.declined = False, True
+    sys.modules["LiverTumorSeg"].registerSampleData()
+    with pytest.raises(PackageError, match="declined"):
+        slicer_app.samples.registered["SyntheticAbdomen"]["customDownloader"](None)
+    told = "The sample scan was not drawn.\n\nPyTorch is needed, and installing it was declined."
+    assert slicer_app.messages.texts[-1] == told
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == []
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import sys
 
 import pytest
 import SimpleITK as sitk
@@ -282,3 +283,43 @@ def test_a_batch_over_folders_needs_both(panel, tmp_path):
     panel.ui.batchButton.click()
     assert "wanted scan files or DICOM folders" in panel.ui.statusLabel.text
     assert panel.parameters.batchFolder == str(tmp_path)
+
+
+def test_a_cancelled_batch_can_begin_again_once_the_worker_has_ended_the_run(panel, two_lesions, monkeypatch):
+    panel.add(two_lesions[0])
+    monkeypatch.setattr(panel.at.client, "cancel", lambda: None)  # the real one answers later
+    panel.ui.batchButton.click()
+    panel.ui.batchButton.click()
+    assert not panel.ui.batchButton.enabled
+    panel.at.client.end("on_cancelled")
+    assert panel.ui.batchButton.enabled
+
+
+def test_a_new_result_takes_over_no_decision_on_the_one_before(panel, two_lesions):
+    _, node = done(panel, two_lesions)
+    panel.results.accept(0)
+    panel.results.reject(1)
+    panel.at.messages.answers = [True]
+    panel.ui.applyButton.click()
+    panel.at.client.end("on_done", shapes.segmentation_of(panel.at.client.runs[-1][0], two_lesions[1]))
+    assert panel.parameters.segmentation is node
+    assert [row.decision for row in panel.results.rows] == ["proposed", "proposed"]
+
+
+def test_a_table_of_lesions_is_not_exported_without_what_measures_them(panel, two_lesions, tmp_path, monkeypatch):
+    done(panel, two_lesions)
+    panel.at.messages.folder = tmp_path / "out"
+    panel.at.installer.refusal = "PyTorch is needed, and installing it was declined."
+    panel.ui.exportButton.click()
+    assert panel.ui.statusLabel.text == f"Nothing was exported: {panel.at.installer.refusal}"
+    panel.at.installer.refusal = ""
+    with monkeypatch.context() as patch:
+        for name in ("cc3d", "edt"):
+            patch.setitem(sys.modules, name, None)
+        panel.ui.exportButton.click()
+    assert panel.ui.statusLabel.text.startswith("Nothing was exported: lesions cannot be measured without")
+    panel.parameters.exportCsv = False
+    asked = panel.at.installer.asked
+    panel.ui.exportButton.click()
+    assert panel.ui.statusLabel.text.startswith("Exported to out: ")
+    assert panel.at.installer.asked == asked

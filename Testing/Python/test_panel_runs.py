@@ -15,6 +15,7 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install 'LiverTumor
 import slicer
 
 import shapes
+from LiverTumorSegLib import scene
 from LiverTumorSegLib.networks.devices import Device
 from panel_host import done, opened_module, smaller_of, two_lesions_of
 from panel_stand_ins import Surroundings
@@ -107,6 +108,15 @@ def test_devices_are_asked_for_once_and_offered_with_their_free_memory(panel):
     panel.place.enter()
     panel.at.timer.pass_by(1)
     assert panel.parameters.device == "cuda:1"
+
+
+def test_devices_stay_on_offer_when_the_scene_is_closed(panel):
+    panel.at.client.known = [Device("cpu", "Processor"), Device("cuda:1", "Card", 20_100.0, 24_000.0)]
+    panel.at.timer.pass_by(1)
+    slicer.mrmlScene.Clear()
+    panel.at.timer.pass_by(5)
+    box = panel.ui.deviceComboBox
+    assert box.itemText(box.count - 1) == "Card (20.1 of 24.0 GB free)"
 
 
 def test_a_device_of_a_saved_scene_that_is_not_here_stays_and_says_so(panel):
@@ -222,6 +232,21 @@ def test_a_run_that_fails_says_why_and_can_be_repeated(panel, two_lesions):
     assert panel.ui.applyButton.text == "Apply"
     panel.ui.applyButton.click()
     assert len(panel.at.client.runs) == 2
+
+
+def test_whatever_happens_while_a_result_is_kept_the_panel_is_free_again(panel, two_lesions, monkeypatch, caplog):
+    panel.add(two_lesions[0])
+    panel.ui.applyButton.click()
+    monkeypatch.setattr(scene, "write_segmentation", _out_of_memory)
+    panel.at.client.end("on_done", shapes.segmentation_of(panel.at.client.runs[-1][0], two_lesions[1]))
+    told = "Ended by an unforeseen MemoryError: 512 MB; Slicer's log has more."
+    assert panel.ui.statusLabel.text == told
+    assert panel.ui.applyButton.text == "Apply"
+    assert "_out_of_memory" in caplog.text  # the traceback
+
+
+def _out_of_memory(*arguments, **more):
+    raise MemoryError("512 MB")
 
 
 def test_a_fallback_for_lack_of_memory_is_in_the_log_and_the_result_is_kept(panel, two_lesions):

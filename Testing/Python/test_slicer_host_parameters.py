@@ -164,7 +164,7 @@ def connected():
     def connect(pack, name: str, kind: str):
         panel, made = qt.QWidget(), widget(kind, name)
         qt.QVBoxLayout(panel).addWidget(made)
-        tag = pack.connectGui(panel)
+        tag = pack.connectParametersToGui({name: made})
         ties.append((pack, tag, panel))
         return made, tag
 
@@ -253,6 +253,18 @@ def test_widgets_by_name_are_connected_too():
     box.checked = True
     assert pack.separate is True
     pack.disconnectGui(tag)
+
+
+def test_widgets_that_say_their_parameter_are_connected_and_no_tag_comes_back_to_undo_it():
+    import qt
+
+    pack, panel, box = parameters(), qt.QWidget(), widget("QCheckBox", "separate")
+    qt.QVBoxLayout(panel).addWidget(box)
+    assert pack.connectGui(panel) is None
+    pack.disconnectGui(None)
+    box.checked = True
+    assert pack.separate is True
+    pack.disconnectGui(0)
 
 
 def test_a_slider_takes_its_range_from_the_parameter(connected):

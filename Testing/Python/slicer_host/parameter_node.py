@@ -67,14 +67,17 @@ class Wrapped:
             raise ValueError(f"wanted one of {sorted(self.allParameters)}, got {name!r}")
         return self.allParameters[name]
 
-    def connectGui(self, gui) -> int:
-        """Tie every widget with the dynamic property `SlicerParameterName`; `gui` is one or holds them."""
+    def connectGui(self, gui) -> None:
+        """Tie every widget with the dynamic property `SlicerParameterName`; `gui` is one or holds them.
+
+        As in Slicer no tag comes back, so what is tied stays so.
+        """
         import qt
 
         whole = hasattr(gui, "isWidgetType")
         widgets = gui.findChildren(qt.QWidget) if whole else list(vars(gui).values())
         named = {each.property(PROPERTY): each for each in widgets if each.property(PROPERTY)}
-        return self.connectParametersToGui(named)
+        self.connectParametersToGui(named)
 
     def connectParametersToGui(self, mapping: dict[str, object]) -> int:
         from .gui_connectors import GuiConnector, connector
@@ -95,7 +98,7 @@ class Wrapped:
     def disconnectGui(self, tag: int) -> None:
         for each in self._connected.pop(tag, {}).values():
             each.onChanged(None)
-        if tag in self._tags:
+        if tag in self._tags:  # in Slicer it goes on observing, for nothing
             self.RemoveObserver(self._tags.pop(tag))
 
     def _reader(self, name: str, each):
