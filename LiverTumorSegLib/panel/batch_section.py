@@ -88,7 +88,8 @@ class BatchSection:
     def _work(self) -> Work:
         wanted = self._parameters
         if wanted.batchSource == FOLDER:
-            return FolderWork(Path(wanted.batchFolder.strip()), Path(wanted.batchOutput.strip()))
+            folders = Path(wanted.batchFolder.strip()), Path(wanted.batchOutput.strip())
+            return FolderWork(*folders, self._inputs.job().modality)
         return SceneWork(self._scene, wanted.separateLesions, self._inputs.phases())
 
     def _show_table(self) -> None:

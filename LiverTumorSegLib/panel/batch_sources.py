@@ -35,9 +35,9 @@ class FolderWork:
 
     background = True
 
-    def __init__(self, scans: Path, results: Path) -> None:
-        """Args: the folder with the scans, and the one for the results, which need not exist."""
-        self._scans, self._results = scans, results
+    def __init__(self, scans: Path, results: Path, modality: str | None = None) -> None:
+        """Args: the scans' folder, that of the results, which need not exist, and what the scans are, if known."""
+        self._scans, self._results, self._modality = scans, results, modality
 
     def items(self) -> list[Item]:
         """By name; a DICOM folder counts as one scan.
@@ -60,7 +60,7 @@ class FolderWork:
 
     def read(self, item: Item) -> tuple[sitk.Image, Phases]:
         """See `images.read_image`."""
-        return read_image(item.source), {}
+        return read_image(item.source, modality=self._modality), {}
 
     def keep(self, item: Item, segmentation: Segmentation) -> str:
         """Write every result file; see `output.write_results`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -152,6 +153,16 @@ def test_a_folder_without_scans_is_refused(scans):
     with pytest.raises(ImageError, match="wanted scan files or DICOM folders in scans, got none"):
         scans.start()
     assert not scans.batch.running
+
+
+def test_a_scan_that_is_said_to_be_mr_is_not_taken_for_a_ct_that_starts_at_zero(scans):
+    values = np.full((10, 12, 14), 20, np.int16)
+    values[2:8, 2:10, 2:12] = 1050  # as most of a body is where a CT's rescaling was lost
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(scans.scans / "a.nii.gz"))
+    for modality, least in ((None, -1004), ("MR", 20)):
+        work = FolderWork(scans.scans, scans.results, modality)
+        (item,) = work.items()
+        assert sitk.GetArrayViewFromImage(work.read(item)[0]).min() == least
 
 
 def test_nothing_begins_while_the_worker_is_busy(scans):
