@@ -193,6 +193,8 @@ def draw_failures(path: Path, name: str, gallery: Gallery, scans: str) -> None:
         for column, (kind, title) in enumerate(KINDS.items()):
             for row, failure in enumerate(gallery.failures[kind]):
                 _draw_slice(grid[row, column], failure)
+            if not gallery.failures[kind]:
+                grid[0, column].text(0.5, 0.5, "none", transform=grid[0, column].transAxes, ha="center", color=QUIET)
             grid[0, column].text(0.5, 1.13, title, transform=grid[0, column].transAxes, ha="center", weight="bold")
         figure.suptitle(f"What {name} got wrong: {scans}", x=0.01, ha="left", fontsize=10)
         handles = [
