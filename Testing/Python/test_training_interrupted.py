@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from LiverTumorSegLib.errors import OutputError, TrainingError
 from LiverTumorSegLib.recipe import Crop
 from LiverTumorSegLib.training import checkpoint
 from LiverTumorSegLib.training.trainer import train
+from processes import ended, new_processes
 from training_cases import RECIPE, ball_run, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -95,22 +96,29 @@ def cut_off_the_second_time(target: str):
     return once
 
 
+def train_and_say_so(begun, run) -> None:
+    torch.set_num_threads(1)
+    begun.touch()
+    train(run, (0,))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: a new Python takes seconds for each of the deaths")
 def test_a_run_killed_at_any_moment_ends_with_the_same_numbers(tmp_path):
     recipe = trained(epochs=10)
     train(ball_run(tmp_path / "whole", recipe), stages=(0,))
-    rng, context, deaths = np.random.default_rng(0), multiprocessing.get_context("fork"), 0
+    rng, deaths, begun = np.random.default_rng(0), 0, tmp_path / "begun"
     for _ in range(60):
-        child = context.Process(target=train, args=(ball_run(tmp_path / "killed", recipe), (0,)))
-        child.start()
-        if deaths < 8:
-            child.join(rng.uniform(0.02, 0.15))
-            if child.is_alive():
-                os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        if child.exitcode == 0:
+        begun.unlink(missing_ok=True)
+        with new_processes((train_and_say_so, (begun, ball_run(tmp_path / "killed", recipe)))) as (child,):
+            while deaths < 8 and not begun.exists() and child.is_alive():
+                time.sleep(0.001)
+            if deaths < 8:
+                child.join(rng.uniform(0, 0.15))
+                child.kill()
+            code = ended(child)
+        if code == 0:
             break
-        assert child.exitcode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
         deaths += 1
     assert deaths > 0
     check_same(tmp_path / "whole", tmp_path / "killed")

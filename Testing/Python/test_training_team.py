@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -20,11 +19,12 @@ from LiverTumorSegLib.training.schedules import build_optimiser
 from LiverTumorSegLib.training.tasks import Segmenting
 from LiverTumorSegLib.training.team import Team, joined_team
 from LiverTumorSegLib.training.trainer import train
+from processes import ended, new_processes
 from training_cases import RECIPE, Balls, ball_run, trained
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: new Pythons take many seconds to meet"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: a new Python takes seconds to begin"),
 ]
 
 # S1's loss is taken of every patch by itself, so that the mean over processes is the mean over patches.
@@ -36,18 +36,14 @@ def in_two_processes(task: Callable[..., None], *arguments: object) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=in_team, args=(number, port, task, arguments)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    with new_processes(*((in_team, (number, port, task, arguments)) for number in range(2))) as processes:
+        assert [ended(process) for process in processes] == [0, 0]
 
 
 def in_team(number: int, port: int, task: Callable[..., None], arguments: tuple[object, ...]) -> None:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(number)}
     os.environ.update(place)
+    torch.set_num_threads(1)
     task(*arguments)
 
 
