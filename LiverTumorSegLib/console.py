@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any, Protocol, TextIO
 
 from .errors import OutputError
+from .json_text import finite
 
 _WIDTH = 24
 
@@ -24,7 +24,8 @@ _WIDTH = 24
 def interrupts_held() -> Iterator[None]:
     """Let an interrupt wait until the block is over.
 
-    For imports: compiled modules that are broken off while they load crash, or call it an error of their own.
+    For imports and the loading of networks: compiled modules that are broken off meanwhile crash, or call it an error
+    of their own.
 
     Raises:
         KeyboardInterrupt: at the end, if there was one.
@@ -126,18 +127,7 @@ class JsonConsole:
         """Nothing to tidy."""
 
     def _write(self, line: dict[str, Any]) -> None:
-        _print(json.dumps(_finite(line), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """The value with None for each number that JSON has no word for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return value
+        _print(json.dumps(finite(line), allow_nan=False))
 
 
 def _print(text: str) -> None:

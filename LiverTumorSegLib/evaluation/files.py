@@ -6,13 +6,14 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import OutputError, warn
+from ..json_text import finite
 from ..matching import RULES
 from ..output import aside, check_writable, lesion_columns, publish
 from .run import Evaluation
@@ -103,7 +104,7 @@ def report_json(evaluation: Evaluation, summary: Summary | None) -> str:
         ],
         "cases": [dataclasses.asdict(case) for case in evaluation.cases],
     }
-    return json.dumps(_finite(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(finite(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def case_rows(evaluation: Evaluation) -> Iterator[Row]:
@@ -184,16 +185,6 @@ def write_table(rows: Iterator[Row] | Sequence[Row], path: Path) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else round(value, 6)
-    return value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(each) for each in value]
     return value
 
 

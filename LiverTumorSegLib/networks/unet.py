@@ -1,4 +1,4 @@
-"""3D U-Net, as S1 used it (section 3.2.1) and as the default bundle uses it, smaller."""
+"""3D U-Net, as S1 used it (section 3.2.1) and as the shipped bundles use it, smaller or with blocks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import RecipeError
+from .segresnet import GROUPS
 
 if TYPE_CHECKING:
     import torch
-
-GROUPS = 8
-"""Of the group normalisation in blocks."""
 
 
 def build_unet(

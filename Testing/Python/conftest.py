@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from slicer_host.fixtures import scene, slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
 
 if TYPE_CHECKING:
+    from LiverTumorSegLib import Bundle
     from LiverTumorSegLib.recipe import Phase
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -145,6 +146,25 @@ def one_thread() -> Iterator[None]:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a bundle whose small networks were never trained: quick, and good for nothing else."""
     return untrained_bundle(tmp_path_factory.mktemp("bundles"), "tiny")
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return a loaded bundle of two small networks, with their OpenVINO files."""
+    from LiverTumorSegLib import Bundle
+    from test_bundle import write_bundle
+
+    return Bundle.load(write_bundle(tmp_path_factory.mktemp("bundles") / "small", openvino=True))
+
+
+@pytest.fixture
+def unexported_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """Return such a bundle without OpenVINO files, and make an empty folder the user's."""
+    from LiverTumorSegLib import Bundle
+    from test_bundle import write_bundle
+
+    monkeypatch.setenv("LIVERTUMORSEG_HOME", str(tmp_path / "home"))
+    return Bundle.load(write_bundle(tmp_path / "small"))
 
 
 @pytest.fixture(scope="session")

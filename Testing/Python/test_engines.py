@@ -14,20 +14,7 @@ from LiverTumorSegLib.inference import open_engine, run_network
 from LiverTumorSegLib.networks.export import export_openvino
 from LiverTumorSegLib.recipe import Grid, Recipe, Stage
 from LiverTumorSegLib.systems.stages import Networks
-from test_bundle import write_bundle
 from test_inference import Scarce, noise
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.load(write_bundle(tmp_path_factory.mktemp("bundles") / "small", openvino=True))
-
-
-@pytest.fixture
-def unexported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """Return a bundle that has no OpenVINO files, and an empty folder of the user's."""
-    monkeypatch.setenv("LIVERTUMORSEG_HOME", str(tmp_path / "home"))
-    return Bundle.load(write_bundle(tmp_path / "small"))
 
 
 @pytest.mark.filterwarnings("ignore:not enough memory")
@@ -55,7 +42,7 @@ def test_a_window_without_a_smaller_one_that_the_network_can_divide_stays() -> N
 
 @pytest.mark.parametrize("other", ["whole", "damaged"])
 def test_of_two_processes_that_export_one_network_at_once_the_first_keeps_its_place(
-    other: str, unexported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    other: str, unexported_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While this process exports, another one puts its folder where this one's shall be."""
 
@@ -68,14 +55,14 @@ def test_of_two_processes_that_export_one_network_at_once_the_first_keeps_its_pl
             seal_bundle(folder)
 
     monkeypatch.setattr("LiverTumorSegLib.inference.export_openvino", overtaken)
-    assert open_engine(unexported, "whole")(noise(16, 16, 16)[None]).shape == (1, 3, 16, 16, 16)
+    assert open_engine(unexported_bundle, "whole")(noise(16, 16, 16)[None]).shape == (1, 3, 16, 16, 16)
     assert len(list((tmp_path / "home").rglob("made by"))) == (1 if other == "whole" else 0)
     assert len(list((tmp_path / "home").rglob("network.xml"))) == 1
 
 
 @pytest.mark.parametrize("other", ["whole", "nothing"])
 def test_a_folder_that_cannot_be_put_in_its_place_is_one_line_unless_another_process_was_faster(
-    other: str, unexported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    other: str, unexported_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(source: Path, target: Path) -> None:
         if other == "whole" and Path(target).parent.name == "openvino":
@@ -87,10 +74,10 @@ def test_a_folder_that_cannot_be_put_in_its_place_is_one_line_unless_another_pro
     replace_file = os.replace
     monkeypatch.setattr(os, "replace", refused)
     if other == "whole":
-        assert open_engine(unexported, "whole").name == "openvino"
+        assert open_engine(unexported_bundle, "whole").name == "openvino"
     else:
         with pytest.raises(OutputError, match="wanted to keep the network for OpenVINO, got: Directory not empty"):
-            open_engine(unexported, "whole")
+            open_engine(unexported_bundle, "whole")
 
 
 class Memoryless:
@@ -108,9 +95,9 @@ class Memoryless:
 @pytest.mark.parametrize("message", ["Failed to allocate 4096 bytes", "std::bad_alloc", "plugin.cpp:54:\ncan't alloc"])
 @pytest.mark.parametrize("when", ["compiling", "inferring"])
 def test_openvino_without_memory_is_a_memory_error_and_lets_go_of_what_it_holds(
-    when: str, message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    when: str, message: str, small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, array = open_engine(bundle, "whole"), noise(16, 16, 16)[None]
+    engine, array = open_engine(small_bundle, "whole"), noise(16, 16, 16)[None]
     engine(noise(8, 8, 8)[None])
     if when == "compiling":
         monkeypatch.setattr(engine, "_core", Memoryless(message))
@@ -123,19 +110,23 @@ def test_openvino_without_memory_is_a_memory_error_and_lets_go_of_what_it_holds(
     assert engine(array).shape == (1, 3, 16, 16, 16)
 
 
-def test_what_else_goes_wrong_in_openvino_is_no_memory_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = open_engine(bundle, "whole")
+def test_what_else_goes_wrong_in_openvino_is_no_memory_error(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(small_bundle, "whole")
     monkeypatch.setattr(engine, "_compile", lambda shape: Memoryless("wrong shape"))
     with pytest.raises(RuntimeError, match="wrong shape"):
         engine(noise(16, 16, 16)[None])
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate 2 GiB", "can't allocate memory: 64 bytes"])
-def test_torch_without_memory_is_a_memory_error(message: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_without_memory_is_a_memory_error(
+    message: str, small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object) -> None:
         raise RuntimeError(message)
 
-    engine = open_engine(bundle, "whole", engine="torch")
+    engine = open_engine(small_bundle, "whole", engine="torch")
     monkeypatch.setattr(engine._network, "forward", full)
     with pytest.raises(MemoryError, match=r"cpu: not enough memory for \(1, 1, 16, 16, 16\)"):
         engine(noise(16, 16, 16)[None])

@@ -18,7 +18,8 @@ LIBRARY = REPOSITORY / "LiverTumorSegLib"
 
 # From the bottom up; a module imports from its own layer and those below.
 LAYERS = (
-    {"dicom", "dicom_frames", "dicom_stack", "errors", "images", "itk_reader", "nifti", "recipe", "resources", "scans"},
+    {"dicom", "dicom_frames", "dicom_stack", "errors", "images", "itk_reader", "json_text", "nifti", "recipe"}
+    | {"resources", "scans"},
     {"body", "bundle", "calibration", "detection", "diameters", "filters", "geometry", "lesions", "matching"}
     | {"networks", "outlines", "phases", "postprocessing", "preprocessing", "registration", "restoring"}
     | {"segmentation", "views", "windows"},

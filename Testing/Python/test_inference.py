@@ -170,20 +170,8 @@ def test_a_cpu_without_memory_says_so() -> None:
         run_network(Full(), noise(64, 64, 64))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.load(write_bundle(tmp_path_factory.mktemp("bundles") / "small", openvino=True))
-
-
-@pytest.fixture
-def without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """Return a bundle that has no OpenVINO files, and an empty folder of the user's."""
-    monkeypatch.setenv("LIVERTUMORSEG_HOME", str(tmp_path / "home"))
-    return Bundle.load(write_bundle(tmp_path / "small"))
-
-
-def test_openvino_says_what_torch_says_at_any_size(bundle: Bundle) -> None:
-    first, second = (open_engine(bundle, "whole", "cpu", "f32", name) for name in ("openvino", "torch"))
+def test_openvino_says_what_torch_says_at_any_size(small_bundle: Bundle) -> None:
+    first, second = (open_engine(small_bundle, "whole", "cpu", "f32", name) for name in ("openvino", "torch"))
     assert (first.name, first.device, first.precision) == ("openvino", "cpu", "f32")
     assert (second.name, second.device, second.precision) == ("torch", "cpu", "f32")
     for size in ((32, 32, 32), (8, 20, 36), (32, 32, 32), (48, 16, 16), (8, 20, 36)):
@@ -194,22 +182,22 @@ def test_openvino_says_what_torch_says_at_any_size(bundle: Bundle) -> None:
         np.testing.assert_allclose(logits, second(array), atol=2e-4)
 
 
-def test_an_engine_leaves_earlier_results_alone(bundle: Bundle) -> None:
-    engine = open_engine(bundle, "whole")
+def test_an_engine_leaves_earlier_results_alone(small_bundle: Bundle) -> None:
+    engine = open_engine(small_bundle, "whole")
     first = engine(noise(16, 16, 16)[None])
     kept = first.copy()
     engine(-noise(16, 16, 16)[None])
     np.testing.assert_array_equal(first, kept)
 
 
-def test_each_stage_runs_its_own_weights(bundle: Bundle) -> None:
+def test_each_stage_runs_its_own_weights(small_bundle: Bundle) -> None:
     array = noise(16, 16, 16)[None]
-    whole, crop = (open_engine(bundle, stage, precision="f32")(array) for stage in bundle.recipe.stages)
+    whole, crop = (open_engine(small_bundle, stage, precision="f32")(array) for stage in small_bundle.recipe.stages)
     assert np.abs(whole - crop).max() > 0.1
 
 
-def test_auto_is_f32_so_that_masks_do_not_depend_on_the_computer(bundle: Bundle) -> None:
-    assert open_engine(bundle, "whole").precision == "f32"
+def test_auto_is_f32_so_that_masks_do_not_depend_on_the_computer(small_bundle: Bundle) -> None:
+    assert open_engine(small_bundle, "whole").precision == "f32"
 
 
 def test_in_bf16_the_convolutions_at_both_ends_stay_f32(tmp_path: Path) -> None:
@@ -226,7 +214,9 @@ def test_in_bf16_the_convolutions_at_both_ends_stay_f32(tmp_path: Path) -> None:
     ]
 
 
-def test_telemetry_is_off_and_the_cpu_path_imports_no_torch(bundle: Bundle, repository: Path, tmp_path: Path) -> None:
+def test_telemetry_is_off_and_the_cpu_path_imports_no_torch(
+    small_bundle: Bundle, repository: Path, tmp_path: Path
+) -> None:
     program = """if True:
         import socket, sys
         import numpy as np
@@ -244,66 +234,66 @@ def test_telemetry_is_off_and_the_cpu_path_imports_no_torch(bundle: Bundle, repo
     """
     # openvino's telemetry leaves its files in the user's folder even where it cannot send them.
     environment = os.environ | {"PYTHONPATH": str(repository), "HOME": str(tmp_path), "CI": ""}
-    command = [sys.executable, "-c", program, str(bundle.path)]
+    command = [sys.executable, "-c", program, str(small_bundle.path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.stdout.split("\n")[:2] == ["(3, 16, 16, 16)", "set() None"], result.stderr
     assert not (tmp_path / "intel").exists()
 
 
 def test_a_bundle_without_openvino_files_is_exported_once(
-    without_openvino: Bundle, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unexported_bundle: Bundle, small_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = noise(16, 16, 16)[None]
-    expected = open_engine(bundle, "whole", precision="f32")(array)
-    np.testing.assert_allclose(open_engine(without_openvino, "whole", precision="f32")(array), expected, atol=1e-6)
+    expected = open_engine(small_bundle, "whole", precision="f32")(array)
+    np.testing.assert_allclose(open_engine(unexported_bundle, "whole", precision="f32")(array), expected, atol=1e-6)
     assert len(list((tmp_path / "home").rglob("network.xml"))) == 1
-    open_engine(without_openvino, "crop")
+    open_engine(unexported_bundle, "crop")
     assert len(list((tmp_path / "home").rglob("network.xml"))) == 2
     monkeypatch.setattr("LiverTumorSegLib.inference.export_openvino", None)
-    np.testing.assert_allclose(open_engine(without_openvino, "whole", precision="f32")(array), expected, atol=1e-6)
+    np.testing.assert_allclose(open_engine(unexported_bundle, "whole", precision="f32")(array), expected, atol=1e-6)
 
 
-def test_a_damaged_export_is_made_anew(without_openvino: Bundle, tmp_path: Path) -> None:
+def test_a_damaged_export_is_made_anew(unexported_bundle: Bundle, tmp_path: Path) -> None:
     array = noise(16, 16, 16)[None]
-    expected = open_engine(without_openvino, "whole")(array)
+    expected = open_engine(unexported_bundle, "whole")(array)
     (exported,) = (tmp_path / "home").rglob("network.bin")
     exported.write_bytes(bytes(exported.stat().st_size))
-    np.testing.assert_array_equal(open_engine(without_openvino, "whole")(array), expected)
+    np.testing.assert_array_equal(open_engine(unexported_bundle, "whole")(array), expected)
     assert [path.name for path in exported.parent.parent.iterdir()] == [exported.parent.name]
 
 
 def test_torch_takes_over_with_a_warning_where_openvino_is_not_installed(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.warns(LiverTumorSegWarning, match="OpenVINO is not installed"):
-        engine = open_engine(bundle, "whole", "cpu")
+        engine = open_engine(small_bundle, "whole", "cpu")
     assert engine(noise(16, 16, 16)[None]).shape == (1, 3, 16, 16, 16)
     with pytest.raises(DeviceError, match="wanted openvino, which is not installed"):
-        open_engine(bundle, "whole", "cpu", engine="openvino")
+        open_engine(small_bundle, "whole", "cpu", engine="openvino")
 
 
-def test_weights_that_do_not_fit_the_recipe_are_refused_by_both_engines(bundle: Bundle) -> None:
+def test_weights_that_do_not_fit_the_recipe_are_refused_by_both_engines(small_bundle: Bundle) -> None:
     stage = replace(
         RECIPE.stages[0],
         arguments={**RECIPE.stages[0].arguments, "out_channels": 4},
         classes=("background", "b", "c", "d"),
     )
     with pytest.raises(BundleError, match=r"wanted \(1, 4\) channels in and out, as stage whole says, got \(1, 3\)"):
-        open_engine(bundle, stage, "cpu", engine="openvino")
+        open_engine(small_bundle, stage, "cpu", engine="openvino")
     with pytest.raises(BundleError, match=r"whole\.safetensors: tensor .*: wanted shape"):
-        open_engine(bundle, stage, "cpu", engine="torch")
+        open_engine(small_bundle, stage, "cpu", engine="torch")
 
 
 def test_a_file_that_openvino_could_run_is_refused_where_its_recipe_names_a_network_that_is_none(
-    bundle: Bundle,
+    small_bundle: Bundle,
 ) -> None:
     for stage, words in (
         (replace(RECIPE.stages[0], network="nonet"), "network: wanted one of csr_unet, .*, got 'nonet'"),
         (replace(RECIPE.stages[0], arguments={"depth": 3}), "network unet: unknown argument 'depth'"),
     ):
         with pytest.raises(RecipeError, match=words):
-            open_engine(bundle, stage, "cpu", engine="openvino")
+            open_engine(small_bundle, stage, "cpu", engine="openvino")
 
 
 @pytest.mark.parametrize(
@@ -317,9 +307,9 @@ def test_a_file_that_openvino_could_run_is_refused_where_its_recipe_names_a_netw
         ({"device": "auto:1"}, "device: wanted auto, cpu, cuda, cuda:<number> or mps, got 'auto:1'"),
     ],
 )
-def test_what_no_computer_has_is_refused(arguments: dict[str, str], message: str, bundle: Bundle) -> None:
+def test_what_no_computer_has_is_refused(arguments: dict[str, str], message: str, small_bundle: Bundle) -> None:
     with pytest.raises(DeviceError) as caught:
-        open_engine(bundle, "whole", **arguments)
+        open_engine(small_bundle, "whole", **arguments)
     assert str(caught.value) == message
 
 
@@ -375,11 +365,11 @@ def cuda_is_there() -> bool:
 
 
 @pytest.mark.skipif("not cuda_is_there()", reason="needs an NVIDIA GPU")
-def test_a_gpu_says_what_the_cpu_says(bundle: Bundle) -> None:
+def test_a_gpu_says_what_the_cpu_says(small_bundle: Bundle) -> None:
     array = noise(32, 32, 32)[None]
-    expected = open_engine(bundle, "whole", "cpu", "f32")(array)
+    expected = open_engine(small_bundle, "whole", "cpu", "f32")(array)
     for precision, share in (("f32", 0.01), ("auto", 0.05)):
-        engine = open_engine(bundle, "whole", "cuda", precision)
+        engine = open_engine(small_bundle, "whole", "cuda", precision)
         assert engine.device == "cuda:0"
         assert np.sqrt(np.mean((engine(array) - expected) ** 2)) < share * expected.std()
     engine.move_to_cpu()
@@ -387,7 +377,7 @@ def test_a_gpu_says_what_the_cpu_says(bundle: Bundle) -> None:
     np.testing.assert_allclose(engine(array), expected, atol=2e-4)
 
 
-def test_a_sealed_bundle_with_another_networks_openvino_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_sealed_bundle_with_another_networks_openvino_file_is_refused(small_bundle: Bundle, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "other", openvino=True)
     export_openvino(build_network("unet", {**RECIPE.stages[0].arguments, "in_channels": 2}), folder / "two.xml", 2)
     for suffix in (".xml", ".bin"):
