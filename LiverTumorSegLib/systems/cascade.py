@@ -1,6 +1,7 @@
 """S1's cascade (section 3.2.2): a network for the whole field, then one for the liver's box that it found.
 
-A last network may follow that S1 does not have: it is shown the organ that was found, and says what of it is tumour.
+The first one may leave tumours to the second and call them liver. A last network may follow that S1 does not have: it
+is shown the organ that was found, and says what of it is tumour.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..geometry import Box, GridGeometry, whole_box
 from ..postprocessing import Evidence, filled, large_components
 from ..recipe import Recipe, Stage
 from . import Outcome
-from .evidence import nested_evidence, softmax_evidence
+from .evidence import evidence_of, nested_evidence, softmax_evidence
 from .maps import NEVER, on_grid
 from .stages import Networks, StageOutput, Study
 
@@ -37,17 +38,17 @@ def check(recipe: Recipe) -> None:
     """Say what is wrong with a recipe that no rule of its own refuses.
 
     Raises:
-        RecipeError: a stage that does not tell background, liver and tumour from each other, but for a last one that
-            says yes or no to tumour in the organ.
+        RecipeError: a stage that does not tell background and liver from each other, or a last one that does not tell
+            tumour, too, but for one that says yes or no to tumour in the organ.
     """
     for number, stage in enumerate(recipe.stages):
         if stage.in_organ:
             _check_inside(recipe, number, stage)
             continue
-        missing = {"background", "liver", "tumour"} - set(stage.classes)
-        if missing or stage.activation != "softmax":
+        wanted = ("background", "liver", "tumour")[: 3 if number + 1 == len(recipe.stages) else 2]
+        if not set(wanted) <= set(stage.classes) or stage.activation != "softmax":
             got = f"{stage.activation} of {', '.join(stage.classes)}"
-            raise RecipeError(f"recipe.stages[{number}]: wanted softmax of background, liver, tumour, got {got}")
+            raise RecipeError(f"recipe.stages[{number}]: wanted softmax of {', '.join(wanted)}, got {got}")
 
 
 def _check_inside(recipe: Recipe, number: int, stage: Stage) -> None:
@@ -61,7 +62,10 @@ def _check_inside(recipe: Recipe, number: int, stage: Stage) -> None:
 def _look(study: Study, networks: Networks, number: int, box: Box) -> tuple[StageOutput, Evidence]:
     output = networks.run(study, number, box)
     classes, rules = networks.stage(number).classes, networks.recipe.postprocessing
-    return output, softmax_evidence(output.logits, classes, output.geometry, rules)
+    if "tumour" in classes:
+        return output, softmax_evidence(output.logits, classes, output.geometry, rules)
+    liver = output.logits[classes.index("liver")] - output.logits[classes.index("background")]
+    return output, evidence_of(liver, np.full_like(liver, NEVER), output.geometry, rules)
 
 
 def _organ(evidence: Evidence, share: float) -> np.ndarray:
