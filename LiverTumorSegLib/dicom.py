@@ -11,6 +11,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from .dicom_frames import spacing_of_frames
 from .dicom_stack import SliceHeader, Stack, read_stack, stack_slices
 from .errors import ImageError, SeriesChoiceError, warn
 from .itk_reader import itk_name
@@ -249,6 +250,7 @@ def _choose(stacks: list[Stack], uid: str | None) -> Stack:
 
 def _series_of(stack: Stack) -> Series:
     first = stack.slices[0]
+    of_frames = spacing_of_frames(first.path, first.size[2], first.direction) if first.size[2] > 1 else None
     return Series(
         uid=first.uid,
         description=first.description,
@@ -256,7 +258,7 @@ def _series_of(stack: Stack) -> Series:
         phase=_guess_phase(first.description, first.contrast_agent),
         files=tuple(piece.path for piece in stack.slices),
         size=stack.size,
-        spacing_mm=stack.spacing_mm,
+        spacing_mm=of_frames or stack.spacing_mm,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -38,24 +39,53 @@ def place_frames(volume: sitk.Image, path: Path) -> sitk.Image:
         ImageError: the frames are no regular stack, or not all of one pixel spacing.
     """
     count = volume.GetDepth()
-    found = _numbers(path, _POSITION, count + 1)
-    if len(found) != count or any(len(each) != 3 for each in found):
+    positions = _positions(path, count)
+    if positions is None:
         warn("the positions of the frames were not found: they were stacked in the order of the DICOM file")
         return volume
-    positions = np.array(found)
     frame = np.array(volume.GetDirection()).reshape(3, 3)
-    offsets = (positions - positions[0]) @ frame
-    step = offsets[-1, 2] / (count - 1)
-    off = np.abs(offsets - np.outer(np.arange(count), (0, 0, step))).max()
-    if step == 0 or off > 0.1 * abs(step):
-        gaps = np.diff(offsets[:, 2])
-        got = f"frames {gaps.min():.2f} to {gaps.max():.2f} mm apart, {off:.2f} mm off their places"
-        raise ImageError(f"wanted one regular stack of frames, got {got}")
+    step = _step_mm(positions, frame)
     frame[:, 2] *= np.sign(step)
     volume.SetSpacing((*_in_plane_mm(path, count), abs(step)))
     volume.SetDirection(frame.ravel().tolist())
     volume.SetOrigin(positions[0].tolist())
     return volume
+
+
+def spacing_of_frames(path: Path, count: int, direction: Sequence[float]) -> tuple[float, float, float] | None:
+    """What `place_frames` will make the spacing along i, j, k; None where it changes nothing or refuses the file.
+
+    Args:
+        path: the file.
+        count: of its frames.
+        direction: row-major, LPS, as GDCM has it.
+    """
+    positions = _positions(path, count)
+    if positions is None:
+        return None
+    try:
+        step = _step_mm(positions, np.array(direction).reshape(3, 3))
+        return (*_in_plane_mm(path, count), abs(step))
+    except ImageError:
+        return None
+
+
+def _positions(path: Path, count: int) -> np.ndarray | None:
+    """(frames, 3) of their first voxels in mm, LPS; None where the file does not have one for each."""
+    found = _numbers(path, _POSITION, count + 1)
+    return np.array(found) if len(found) == count and all(len(each) == 3 for each in found) else None
+
+
+def _step_mm(positions: np.ndarray, frame: np.ndarray) -> float:
+    """From one frame to the next along the last column of a direction matrix, negative against it."""
+    offsets = (positions - positions[0]) @ frame
+    step = float(offsets[-1, 2]) / (len(positions) - 1)
+    off = np.abs(offsets - np.outer(np.arange(len(positions)), (0, 0, step))).max()
+    if step == 0 or off > 0.1 * abs(step):
+        gaps = np.diff(offsets[:, 2])
+        got = f"frames {gaps.min():.2f} to {gaps.max():.2f} mm apart, {off:.2f} mm off their places"
+        raise ImageError(f"wanted one regular stack of frames, got {got}")
+    return step
 
 
 def _in_plane_mm(path: Path, count: int) -> tuple[float, float]:

@@ -78,6 +78,7 @@ def test_frames_whose_positions_are_rounded_have_their_spacing(tmp_path, heights
     image = read_series(tmp_path)
     assert image.GetSpacing() == pytest.approx((2, 2, step))
     assert image.GetOrigin() == pytest.approx((0, 0, 1))
+    assert list_series(tmp_path)[0].spacing_mm == pytest.approx((2, 2, step))
 
 
 @pytest.mark.parametrize("heights", [("9", "6", "3", "0", "-3"), ("9", "6", "3.1", "0", "-3")])
