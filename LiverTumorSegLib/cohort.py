@@ -23,7 +23,7 @@ from typing import Any, Literal
 from .bundle import Bundle
 from .errors import LiverTumorSegError, OutputError, recorded_warnings
 from .images import read_image
-from .output import REPORT, check_writable, write_results
+from .output import PAGE, REPORT, check_writable, missing_for_page, write_results
 from .scans import Scan
 from .segmentation import Segmentation, check_sensitivity
 from .segmenter import Segmenter
@@ -167,7 +167,7 @@ def segment_case(scan: Scan, job: Job, output: Path) -> CaseResult:
 
 
 def earlier_result(scan: Scan, job: Job, output: Path) -> CaseResult | None:
-    """What a scan's folder says, if the same bundle made it at the same sensitivity and from the scan as it is."""
+    """What a scan's folder says, if the same job made it, and from the scan as it is."""
     path = output / scan.name / REPORT
     try:
         if path.stat().st_mtime < scan.written():
@@ -176,7 +176,9 @@ def earlier_result(scan: Scan, job: Job, output: Path) -> CaseResult | None:
         made = report["provenance"]
         if made["bundle_sha256"] != job.bundle_sha256 or report["sensitivity"] != job.sensitivity:
             return None
-        if job.modality not in (None, made["modality"]):
+        if job.modality not in (None, made["modality"]) or (job.modality is None and made["modality_given"]):
+            return None
+        if job.html and not (path.parent / PAGE).exists() and not missing_for_page():
             return None
         liver, tumour, burden = (round(float(report[name]), 3) for name in _MEASURED)
         return CaseResult(scan.name, "kept", 0.0, liver, tumour, burden, len(report["lesions"]), len(made["warnings"]))

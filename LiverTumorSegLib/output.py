@@ -217,7 +217,10 @@ def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:
         write_nifti(segmentation.labels, folder / NIFTI)
         write_seg_nrrd(segmentation.labels, folder / SEG_NRRD, SEGMENTS, segmentation.provenance.algorithm)
 
-    if html and _page_can_be_written():
+    missing = missing_for_page() if html else []
+    if missing:
+        warn(f"no {PAGE}: {' and '.join(missing)} not installed; pip install 'LiverTumorSegLib[report]'")
+    if html and not missing:
         from .report import write_html
 
         write_html(segmentation, folder / PAGE, meanwhile=write_labels)
@@ -237,12 +240,9 @@ def write_lesions(lesions: Sequence[Lesion], path: Path) -> None:
         table.writerows(lesion_columns(lesion, typed) for lesion in lesions)
 
 
-def _page_can_be_written() -> bool:
-    """Whether what the page needs is installed; else a warning."""
-    missing = [name for module, name in (("jinja2", "Jinja2"), ("PIL", "Pillow")) if find_spec(module) is None]
-    if missing:
-        warn(f"no {PAGE}: {' and '.join(missing)} not installed; pip install 'LiverTumorSegLib[report]'")
-    return not missing
+def missing_for_page() -> list[str]:
+    """The packages that the page needs and that are not installed."""
+    return [name for module, name in (("jinja2", "Jinja2"), ("PIL", "Pillow")) if find_spec(module) is None]
 
 
 def publish(fresh: Path, earlier: Path, directory: Path, files: Sequence[str] = FILES) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -153,11 +154,14 @@ def _data_url(pixels: np.ndarray, kind: Literal["JPEG", "PNG"]) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A measured number with `digits` significant digits, never rounded before the point; a dash for None."""
+    """A measured number with `digits` digits, never rounded before the point; below 0.1 two; a dash for None."""
     if not value:
         return "–" if value is None else "0"
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 1
-    return f"{value:.{max(0, digits - whole)}f}"
+    whole = len(str(int(abs(value))))
+    decimals = max(0, digits - whole)
+    if abs(value) < 0.1:
+        decimals = 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{decimals}f}"
 
 
 def _css(colour: Sequence[float]) -> str:

@@ -67,6 +67,7 @@ class Provenance:
         seconds: step -> wall time.
         peak_memory_mb: highest resident memory of the process so far.
         warnings: what the user should know, one line each.
+        modality_given: whether somebody said so; else it was told from the scan.
         phases: the names of the further phases that the networks saw.
         system: which system it was, as `Recipe.system` calls it.
         details: further facts that it told.
@@ -89,6 +90,7 @@ class Provenance:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
+    modality_given: bool = False
     phases: tuple[str, ...] = ()
     system: str = "cascade"
     details: dict[str, object] = field(default_factory=dict)

@@ -116,7 +116,7 @@ class Segmenter:
                 warn("no liver was found in this scan; the segmentation is empty")
         for text in texts:
             warn(text)
-        made = self._provenance(study, outcome, texts)
+        made = dataclasses.replace(self._provenance(study, outcome, texts), modality_given=modality is not None)
         return Segmentation(
             labels, study.scan, made, outcome.evidence, sensitivity, outcome.kinds, outcome.patient_class
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..console import Console
 from ..errors import LiverTumorSegError
-from .options import whole_number
+from .options import at_least_1, check_used
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -35,7 +35,7 @@ def add_ray(parser: argparse._ActionsContainer) -> None:
         help="side by side with Ray: a task a GPU, else a few cores each; "
         "on this computer, or on the cluster at ADDRESS",
     )
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="with --ray: cores of a task without a GPU")
+    parser.add_argument("--threads", type=at_least_1, metavar="N", help="with --ray: cores of a task without a GPU")
 
 
 def segment_cohort(options: argparse.Namespace, console: Console) -> int:
@@ -79,6 +79,8 @@ def _check(options: argparse.Namespace) -> None:
             raise LiverTumorSegError(f"--cohort: wanted it without {'SCAN' if name == 'scan' else f'--{name}'}")
     if not options.registration:
         raise LiverTumorSegError("--cohort: wanted it without --no-registration: it knows no phases")
+    if options.ray is None:
+        check_used(options, ("threads",), "--ray")
 
 
 def cluster_of(options: argparse.Namespace) -> Cluster | None:
@@ -92,7 +94,7 @@ def cluster_of(options: argparse.Namespace) -> Cluster | None:
     from ..cluster import LOCAL, Cluster, import_ray
 
     import_ray(options.ray == LOCAL)  # before anything is read or written, should it be missing
-    return Cluster(options.ray, options.threads or None)
+    return Cluster(options.ray, options.threads)
 
 
 def _runner(options: argparse.Namespace) -> Runner | None:

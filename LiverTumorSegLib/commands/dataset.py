@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..console import Console
-from .options import LAYOUTS, above_0, whole_number
+from .options import LAYOUTS, above_0, check_used, whole_number
 
 
 def add_dataset(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) -> None:
@@ -20,7 +20,6 @@ def add_dataset(parser: argparse.ArgumentParser, talk: argparse.ArgumentParser) 
     check.add_argument(
         "--memory",
         type=above_0,
-        default=1.0,
         metavar="TIMES",
         help="this machine's memory in those that the recipe's own patch and batch fit (default: 1)",
     )
@@ -43,6 +42,8 @@ def check_dataset(options: argparse.Namespace, console: Console) -> int:
     from ..recipe import load_recipe
     from ..training.fingerprint import proposal_table
 
+    if not options.recipe:
+        check_used(options, ("memory",), "--recipe")
     recipe = load_recipe(options.recipe) if options.recipe else None
     if options.output:
         check_target(options.output, options.folder)
@@ -58,7 +59,7 @@ def check_dataset(options: argparse.Namespace, console: Console) -> int:
         save_split(split, files[0])
     faults = sum(bool(case.faults) for case in checked)
     tables = [case_table(checked), *([fingerprint_table(found)] if found else [])]
-    tables += [proposal_table(recipe, found, options.memory)] if recipe and found else []
+    tables += [proposal_table(recipe, found, options.memory or 1.0)] if recipe and found else []
     text = "\n\n".join(table.text() for table in tables)
     content = {"cases": len(checked), "faulty": faults, "files": [str(file) for file in files]}
     console.result("dataset", content, "\n".join([text, "", *map(str, files)]))

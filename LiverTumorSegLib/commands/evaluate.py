@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..console import Console
 from ..errors import LiverTumorSegError, recorded_warnings
-from .options import LAYOUTS, above_0, add_device, whole_number
+from .options import LAYOUTS, above_0, add_device, at_least_1, check_used, whole_number
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluation
@@ -40,11 +40,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--same-data", action="store_true", help="the cases are those of the papers: print their figures beside ours"
     )
     add_device(parser)
-    parser.add_argument(
-        "--sensitivity", type=above_0, default=1.0, metavar="F", help="of the label maps that are judged"
-    )
+    parser.set_defaults(device=None, precision=None)  # given or not: they are a bundle's
+    parser.add_argument("--sensitivity", type=above_0, metavar="F", help="of the label maps that --bundle makes")
     parser.add_argument("--seed", type=whole_number, default=0, help="of the bootstrap (default: 0)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--workers", type=at_least_1, metavar="N", help="processes that judge PRED_DIR (default: one a core)"
+    )
     parser.add_argument("--no-html", dest="html", action="store_false", help="leave out evaluation.html")
     parser.set_defaults(run=evaluate)
 
@@ -58,11 +59,15 @@ def evaluate(options: argparse.Namespace, console: Console) -> int:
     check_request(options.output, bool(options.against))
     if options.bundle and options.predictions:
         raise LiverTumorSegError("evaluate: wanted either PRED_DIR and REF_DIR or --bundle and --data, got both")
+    if not options.papers:
+        check_used(options, ("same_data",), "--as")
     if options.bundle:
+        check_used(options, ("workers",), "PRED_DIR")
         evaluation = _evaluate_bundle(options, console)
     else:
         from ..evaluation.run import evaluate_folders
 
+        check_used(options, ("data", "sensitivity", "device", "precision"), "--bundle")
         against = Path(options.against) if options.against else None
         references = options.references or _wanted("REF_DIR, or --bundle with --data")
         evaluation = evaluate_folders(
@@ -94,14 +99,15 @@ def _evaluate_bundle(options: argparse.Namespace, console: Console) -> Evaluatio
 
     cases = find_cases(options.data or _wanted("--data DIR with --bundle"), options.layout)
     named = [options.bundle, options.against] if options.against else [options.bundle]
-    segmenter, *others = [Segmenter(name, device=options.device, precision=options.precision) for name in named]
+    device, precision = options.device or "auto", options.precision or "auto"
+    segmenter, *others = [Segmenter(name, device=device, precision=precision) for name in named]
     return evaluate_bundle(
         segmenter,
         cases,
         options.output / "predictions",
         options.layout,
         others[0] if others else None,
-        sensitivity=options.sensitivity,
+        sensitivity=options.sensitivity or 1.0,
         seed=options.seed,
         progress=console.progress,
     )

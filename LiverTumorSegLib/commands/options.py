@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
+
+from ..errors import LiverTumorSegError
 
 LAYOUTS = ("nifti", "lits", "msd", "nnunet", "ircad", "chaos", "synthetic")  # a test compares with datasets.layouts
 
@@ -33,6 +36,23 @@ def above_0(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
     return value
+
+
+def check_used(options: argparse.Namespace, names: Iterable[str], wanted: str) -> None:
+    """Refuse options that were given and would not be looked at.
+
+    Args:
+        options: None, False or [] where they were not given.
+        names: of options, as attributes.
+        wanted: what they go with, like "--data".
+
+    Raises:
+        LiverTumorSegError: one of them was given.
+    """
+    for name in names:
+        given = getattr(options, name)
+        if given is not None and given is not False and given != []:  # 0 was given, too
+            raise LiverTumorSegError(f"--{name.replace('_', '-')}: wanted it with {wanted}, got no {wanted}")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

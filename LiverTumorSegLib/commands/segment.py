@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..console import Console, interrupts_held, lesion_table
 from ..errors import LiverTumorSegError, recorded_warnings
 from .cohort import add_cohort, segment_cohort
-from .options import add_device, whole_number
+from .options import add_device, check_used, whole_number
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -77,9 +77,9 @@ def segment(options: argparse.Namespace, console: Console) -> int:
     """`livertumorseg segment`."""
     if options.cohort is not None:
         return segment_cohort(options, console)
-    if options.scan is None or options.ray is not None:
-        wanted = "a scan, or --cohort DIR" if options.scan is None else "--ray with --cohort"
-        raise LiverTumorSegError(f"segment: wanted {wanted}")
+    if options.scan is None:
+        raise LiverTumorSegError("segment: wanted a scan, or --cohort DIR, got none")
+    check_used(options, ("ray", "threads"), "--cohort")
     phases = _named_files(options.phase or ())
     segmentation, files = _segment_to_files(options, console, options.scan, options.series, options.modality, phases)
     console.result("result", _summary(segmentation, files), _text(segmentation, files))
@@ -90,11 +90,13 @@ def demonstrate(options: argparse.Namespace, console: Console) -> None:
     """`livertumorseg demo`: a synthetic abdomen with known lesions, segmented and scored."""
     import SimpleITK as sitk
 
+    from ..bundle import Bundle
     from ..evaluation.metrics import dice
     from ..matching import match_lesions
     from ..output import check_writable
     from ..training.synthesis.cases import write_case
 
+    Bundle.load(options.bundle)  # a wrong one is refused before anything is written
     check_writable(options.output)
     options.output.mkdir(parents=True, exist_ok=True)
     console.progress("drawing a synthetic abdomen", 0.0)

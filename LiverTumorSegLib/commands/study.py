@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console import Console
+from ..errors import recorded_warnings
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -45,7 +46,10 @@ def study_init(options: argparse.Namespace, console: Console) -> None:
             segmenters[bundle] = Segmenter(bundle, device=options.device)
         return segmenters[bundle](image)
 
-    study = init_study(options.manifest, options.study, start, console.progress)
+    with recorded_warnings() as texts:
+        study = init_study(options.manifest, options.study, start, console.progress)
+    for text in texts:
+        console.note(f"warning: {text}")
     planned = len(study.manifest.readers) * len(study.manifest.cases) * len(study.manifest.arms)
     console.result("study", {"folder": str(options.study), "readings": planned}, f"{options.study}: {planned} readings")
 

@@ -21,7 +21,7 @@ def add_synthesise(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=synthesise)
 
 
-def synthesise(options: argparse.Namespace, console: Console) -> None:
+def synthesise(options: argparse.Namespace, console: Console) -> int:
     """`livertumorseg synthesise`: scans and their label maps as NIfTI files, or a picture of them all."""
     from ..output import check_writable
     from ..training.synthesis.cases import write_case, write_preview
@@ -32,12 +32,14 @@ def synthesise(options: argparse.Namespace, console: Console) -> None:
         seeds = range(options.seed, options.seed + options.count)
         sheet = write_preview(options.output, seeds, options.modality, options.spacing, options.labelmaps)
         console.result("preview", {"picture": str(sheet)}, str(sheet))
-        return
-    for number in range(options.count):
-        seed = options.seed + number
-        name = f"case_{seed:04d}"
-        scan, truth = write_case(
-            options.output, name, seed, options.modality, spacing_mm=options.spacing, labelmaps=options.labelmaps
-        )
-        console.progress("synthesise", (number + 1) / options.count)
-        console.result("case", {"scan": str(scan), "labels": str(truth)}, f"{scan}  {truth}")
+        return 0
+    try:
+        for number in range(options.count):
+            seed, given = options.seed + number, {"spacing_mm": options.spacing, "labelmaps": options.labelmaps}
+            scan, truth = write_case(options.output, f"case_{seed:04d}", seed, options.modality, **given)
+            console.progress("synthesise", (number + 1) / options.count)
+            console.result("case", {"scan": str(scan), "labels": str(truth)}, f"{scan}  {truth}")
+    except KeyboardInterrupt:
+        console.note("interrupted; the scans that are finished stay")
+        return 130
+    return 0

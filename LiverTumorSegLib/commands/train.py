@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..console import Console, QuietConsole
 from ..errors import LiverTumorSegError, OutputError, RecipeError, TrainingError, heard_warnings, recorded_warnings
 from .cohort import add_ray, cluster_of
-from .options import LAYOUTS, above_0, at_least_1, whole_number
+from .options import LAYOUTS, above_0, at_least_1, check_used, whole_number
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
@@ -176,10 +176,8 @@ def _patients(options: argparse.Namespace) -> Data | Drawn:
     from ..training.jobs import Data, Drawn
 
     if options.data is None:
-        for name in ("fold", "splits", "cache", "cache_limit", "adapt", "memory", "all_folds", "ray"):
-            given = getattr(options, name)
-            if given is not None and given is not False:  # fold 0 is one, too
-                raise TrainingError(f"--{name.replace('_', '-')}: wanted it with --data, got no --data")
+        names = ("fold", "splits", "cache", "cache_limit", "adapt", "memory", "all_folds", "ray", "threads")
+        check_used(options, names, "--data")
         return Drawn(options.labelmaps, options.bodies)
     if options.labelmaps is not None:
         raise TrainingError("train: wanted either --data or --labelmaps, got both")
@@ -188,8 +186,10 @@ def _patients(options: argparse.Namespace) -> Data | Drawn:
         raise TrainingError(f"train: wanted either --fold or --all-folds with --data, got {got}")
     if options.ray is not None and not options.all_folds:
         raise TrainingError("--ray: wanted it with --all-folds, got one fold")
-    if options.memory is not None and not options.adapt:
-        raise TrainingError("--memory: wanted it with --adapt, got no --adapt")
+    if options.ray is None:
+        check_used(options, ("threads",), "--ray")
+    if not options.adapt:
+        check_used(options, ("memory",), "--adapt")
     cache = options.cache or options.output / "cache"
     data = Data(options.data, options.layout, options.fold or 0, options.splits, cache)
     if options.cache_limit is not None:

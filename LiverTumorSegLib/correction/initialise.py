@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..datasets.cases import read_labels
-from ..errors import ImageError, OutputError, StudyError
+from ..errors import ImageError, OutputError, StudyError, recorded_warnings, warn
 from ..evaluation.scores import grid_difference
 from ..images import read_image
 from ..output import aside, check_writable, write_seg_nrrd
@@ -51,7 +51,10 @@ def init_study(manifest_path: Path, folder: Path, segment: Segment, progress: Pr
             checksums: dict[str, str] = {}
             for number, (case, (volume, labels)) in enumerate(zip(manifest.cases, sources, strict=True)):
                 progress(f"case {case.code}", number / len(sources))
-                checksums |= _make_case(made, case, volume, labels, segment)
+                with recorded_warnings() as texts:
+                    checksums |= _make_case(made, case, volume, labels, segment)
+                for text in texts:
+                    warn(f"case {case.code}: {text}")
             arms = tuple(replace(arm, bundle_sha256=checksums.get(arm.code, "")) for arm in manifest.arms)
             study.manifest = replace(manifest, arms=arms)
             text = json.dumps(study.manifest.document(), indent=2, ensure_ascii=False) + "\n"

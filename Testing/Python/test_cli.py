@@ -242,6 +242,31 @@ def test_an_interrupt_leaves_all_files_or_none(number, delay, scan_file, tmp_pat
     assert process.returncode in (0, 130, -number)
 
 
+def test_scans_that_were_drawn_before_an_interrupt_stay_and_are_told(tmp_path, monkeypatch, capsys):
+    from LiverTumorSegLib.training.synthesis import cases
+
+    draw, drawn = cases.write_case, []
+
+    def drawn_once(folder, name, *arguments, **options):
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(name)
+        return draw(folder, name, *arguments, **options)
+
+    monkeypatch.setattr(cases, "write_case", drawn_once)
+    assert main(["synthesise", "-o", str(tmp_path), "--count", "3", "--spacing", "5"]) == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"case_0000.nii.gz", "case_0000_labels.nii.gz"}
+    told = capsys.readouterr().err
+    assert "interrupted; the scans that are finished stay" in told
+    assert "nothing was written" not in told
+
+
+def test_a_demo_with_a_bundle_that_is_not_there_draws_nothing(tmp_path, capsys):
+    assert main(["demo", "--bundle", "nope", "-o", str(tmp_path / "out")]) == 2
+    assert "nope" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interrupted_process_tells_of_its_end_and_then_leaves_the_interpreter_as_it_is():
     code = (
         "import atexit, os, sys; import LiverTumorSegLib.__main__ as command\n"

@@ -170,6 +170,25 @@ def test_results_of_another_bundle_sensitivity_or_modality_are_not_kept(
     assert earlier_result(scan, dataclasses.replace(job, **change), tmp_path) is None  # type: ignore[arg-type]
 
 
+def test_results_under_a_modality_that_somebody_said_are_not_kept_when_it_shall_be_told_from_the_scan(
+    scans: Path, job: Job, tmp_path: Path
+) -> None:
+    scan, as_mr = find_scans(scans)[0], dataclasses.replace(job, modality="MR")
+    segment_case(scan, as_mr, tmp_path)
+    assert earlier_result(scan, as_mr, tmp_path) is not None
+    assert earlier_result(scan, job, tmp_path) is None
+
+
+def test_results_without_a_page_are_not_kept_when_there_shall_be_one_and_it_can_be_written(
+    scans: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, with_page = find_scans(scans)[0], dataclasses.replace(job, html=True)
+    segment_case(scan, job, tmp_path)
+    assert earlier_result(scan, with_page, tmp_path) is None
+    monkeypatch.setattr(LiverTumorSegLib.cohort, "missing_for_page", lambda: ["Jinja2"])
+    assert earlier_result(scan, with_page, tmp_path) is not None
+
+
 def test_results_older_than_the_scan_are_not_kept(scans: Path, job: Job, tmp_path: Path) -> None:
     scan = find_scans(scans)[0]
     segment_case(scan, job, tmp_path)
@@ -240,7 +259,7 @@ def test_the_command_ends_with_1_where_a_scan_failed_and_with_0_otherwise(
     ("arguments", "message"),
     [
         (["segment", "-o", "out"], "wanted a scan, or --cohort DIR"),
-        (["segment", "scan.nii", "--ray", "-o", "out"], "wanted --ray with --cohort"),
+        (["segment", "scan.nii", "--ray", "-o", "out"], "--ray: wanted it with --cohort, got no --cohort"),
         (["segment", "scan.nii", "--cohort", "scans", "-o", "out"], "--cohort: wanted it without SCAN"),
         (["segment", "--cohort", "scans", "--series", "1.2", "-o", "out"], "--cohort: wanted it without --series"),
         (

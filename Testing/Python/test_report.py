@@ -111,7 +111,10 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0.0, "0"), (0.1234, "0.12"), (9.876, "9.88"), (73.44, "73.4"), (2493.2, "2493")],
+    [
+        *((None, "–"), (0.0, "0"), (0.0049, "0.0049"), (0.0996, "0.100"), (0.1234, "0.12")),
+        *((9.876, "9.88"), (73.44, "73.4"), (2493.2, "2493")),
+    ],
 )
 def test_numbers_keep_three_digits_but_never_lose_one_before_the_point(value: float | None, text: str) -> None:
     assert report.figure(value) == text

@@ -18,7 +18,14 @@ from LiverTumorSegLib.correction.initialise import init_study
 from LiverTumorSegLib.correction.manifest import Arm, Case, Manifest, load_manifest, manifest_of
 from LiverTumorSegLib.correction.schedule import schedule
 from LiverTumorSegLib.correction.study import Study
-from LiverTumorSegLib.errors import JournalError, LiverTumorSegError, SessionError, StudyError
+from LiverTumorSegLib.errors import (
+    JournalError,
+    LiverTumorSegError,
+    LiverTumorSegWarning,
+    SessionError,
+    StudyError,
+    warn,
+)
 from shapes import segmentation_of
 from simulated_study import abdomen, clock_on_day, labels_like, make_study, no_network, read_next, write
 
@@ -107,11 +114,13 @@ def test_an_arm_can_start_from_what_a_bundle_draws(tmp_path: Path) -> None:
 
     def segment(image: sitk.Image, bundle: str):
         asked.append(bundle)
+        warn("the scan is noisy")
         labels = sitk.GetImageFromArray(abdomen([]))
         labels.CopyInformation(image)
         return segmentation_of(image, labels)
 
-    study = init_study(tmp_path / "m.json", tmp_path / "study", segment, lambda step, share: None)
+    with pytest.warns(LiverTumorSegWarning, match="^case c1: the scan is noisy$"):
+        study = init_study(tmp_path / "m.json", tmp_path / "study", segment, lambda step, share: None)
     assert asked == ["bundles/new"]
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(study.start("c1", "new")))), abdomen([]))
     (arm,) = Study.load(tmp_path / "study").manifest.arms
