@@ -21,7 +21,7 @@ def build_unet(
     norm: Literal["instance", "batch"] = "instance",
     dropout: float = 0.0,
     head: Literal["monai", "linear"] = "monai",
-    blocks: int = 0,
+    blocks: int | Sequence[int] = 0,
 ) -> torch.nn.Module:
     """MONAI's residual U-Net: 3x3x3 kernels, PReLU, instance normalisation, no dropout.
 
@@ -33,8 +33,9 @@ def build_unet(
     below and one transposed convolution to the classes; `strides[0]` must be 2 for it.
 
     With `blocks`, so many residual blocks (of MONAI's SegResNet: group normalisation, ReLU, 3x3x3) follow every unit
-    of encoder, bottom, decoder and linear head. They begin as the identity and leave the other weights' names as
-    they are, so that a trained network without blocks goes on where it was; the channels must be multiples of 8.
+    of encoder, bottom, decoder and linear head; or a number for each level, the bottom's last. They begin as the
+    identity and leave the other weights' names as they are, so that a trained network without blocks goes on where it
+    was; their channels must be multiples of 8.
 
     Raises:
         RecipeError: another normalisation or head, not one stride less than there are channels, or blocks that do not
@@ -48,9 +49,10 @@ def build_unet(
         raise RecipeError(
             f"network unet: strides: wanted {len(channels) - 1} for {len(channels)} channels, got {len(strides)}"
         )
-    if blocks < 0:
-        raise RecipeError(f"network unet: blocks: wanted 0 or more, got {blocks}")
-    if blocks and any(number % GROUPS for number in channels):
+    counts = (blocks,) * len(channels) if isinstance(blocks, int) else tuple(blocks)
+    if len(counts) != len(channels) or min(counts) < 0:
+        raise RecipeError(f"network unet: blocks: wanted 0 or more, or that for {len(channels)} levels, got {blocks}")
+    if any(count and number % GROUPS for count, number in zip(counts, channels, strict=True)):
         raise RecipeError(f"network unet: channels: wanted multiples of {GROUPS} with blocks, got {tuple(channels)}")
     from monai.networks.nets import UNet
 
@@ -67,10 +69,9 @@ def build_unet(
     if head == "linear":
         below = channels[0] if len(channels) > 2 else channels[1]
         network.model[2] = _linear_head(channels[0] + below, channels[0], out_channels, norm)
-    if blocks:
-        _deepen(network.model, channels, blocks)
-        if head == "linear":
-            _follow(network.model[2][0], channels[0], blocks)
+    _deepen(network.model, channels, counts)
+    if head == "linear":
+        _follow(network.model[2][0], channels[0], counts[0])
     return network
 
 
@@ -84,22 +85,24 @@ def _linear_head(in_channels: int, channels: int, out_channels: int, norm: str) 
     )
 
 
-def _deepen(level: Any, channels: Sequence[int], blocks: int) -> None:
+def _deepen(level: Any, channels: Sequence[int], counts: Sequence[int]) -> None:
     """Blocks for a level of MONAI's U-Net (encoder, skip connection, decoder) and all below it.
 
     A decoder gives the channels of the level above its own; the uppermost gives the classes.
     """
-    _follow(level[0], channels[0], blocks)
+    _follow(level[0], channels[0], counts[0])
     below = level[1].submodule
     if len(channels) == 2:
-        _follow(below, channels[1], blocks)
+        _follow(below, channels[1], counts[1])
         return
-    _deepen(below, channels[1:], blocks)
-    _follow(below[2], channels[0], blocks)
+    _deepen(below, channels[1:], counts[1:])
+    _follow(below[2], channels[0], counts[0])
 
 
 def _follow(unit: torch.nn.Module, channels: int, count: int) -> None:
-    """Let blocks follow a unit, under a name that leaves those of its own weights as they are."""
+    """Let blocks follow a unit, under a name that leaves those of its own weights as they are; 0 change nothing."""
+    if not count:
+        return
     from monai.networks.blocks.segresnet_block import ResBlock
     from torch import nn
 

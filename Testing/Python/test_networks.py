@@ -108,6 +108,13 @@ def test_blocks_change_nothing_in_a_trained_u_net_until_they_are_trained(head: s
                 each.sub_(0.1)
 
 
+def test_each_level_of_a_u_net_can_have_blocks_of_its_own_number() -> None:
+    deep, uneven = (build_network("unet", {**DEEPENED, "blocks": blocks}) for blocks in (1, [1, 2, 0]))
+    # One more for the 16 channels of the second level's encoder; the bottom's 24 have none.
+    assert count(uneven) - count(deep) == 2 * (27 * 16 * 16 + 2 * 16) - 2 * (27 * 24 * 24 + 2 * 24)
+    assert uneven.eval()(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
+
+
 def test_highresnet_keeps_any_odd_size() -> None:
     with torch.inference_mode():
         logits = build_network("highresnet").eval()(torch.zeros(1, 1, 9, 11, 13))
@@ -142,7 +149,8 @@ def test_an_unknown_argument_is_refused_with_the_allowed_ones(name: str) -> None
     [
         ("unet", {"strides": [2, 2]}, "strides: wanted 4 for 5 channels, got 2"),
         ("unet", {"norm": "group"}, "norm: wanted 'instance' or 'batch', got 'group'"),
-        ("unet", {"blocks": -1}, "blocks: wanted 0 or more, got -1"),
+        ("unet", {"blocks": -1}, "blocks: wanted 0 or more, or that for 5 levels, got -1"),
+        ("unet", {"blocks": [1, 1]}, "blocks: wanted 0 or more, or that for 5 levels, got (1, 1)"),
         ("unet", {"blocks": 1, "channels": [8, 12], "strides": [2]}, "wanted multiples of 8 with blocks, got (8, 12)"),
         ("segresnet", {"init_filters": 6}, "wanted arguments that build it, got {'init_filters': 6}"),
         ("segresnet", {"blocks_up": [1]}, "blocks_up: wanted 3 for 4 blocks_down, got 1"),
