@@ -100,7 +100,10 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
         RecipeError: it would have more than `LARGEST_GRID` voxels.
     """
     direction = _grid_direction(image)
-    corners = np.array([_corner(image, box, ends) for ends in product((0, 1), repeat=3)]) @ direction
+    corners = np.array([_corner(image, box, ends) for ends in product((0, 1), repeat=3)])
+    # From the box's own middle: axes not quite at right angles would move a grid that lies far from the origin.
+    middle = corners.mean(0)
+    corners = (corners - middle) @ direction
     low, high = corners.min(0), corners.max(0)
     extent = high - low
     if grid.shape is not None:
@@ -115,7 +118,7 @@ def fit_grid(image: sitk.Image, box: Box, grid: Grid) -> GridGeometry:
     if grid.axes is not None:
         # An odd number of voxels too many goes to the far side, so that a grid of the scan's own voxels lies on them.
         first += (size - _rounded_up(extent, spacing, np.ones(3))) % 2 / 2 * spacing
-    origin = direction @ first
+    origin = middle + direction @ first
     (x, y, z), (i, j, k) = map(float, spacing), (int(n) for n in size)
     return GridGeometry(tuple(map(float, origin)), (x, y, z), tuple(map(float, direction.ravel())), (i, j, k))
 

@@ -234,7 +234,8 @@ def _intermediate(bundle: Bundle, stage: Stage) -> Path:
         network = build_network(stage.network, stage.arguments)
         load_weights(network, weights)
         with _all_or_nothing(folder) as scratch:
-            export_openvino(network, scratch / "network.xml", stage.arguments.get("in_channels", 1))
+            channels, multiple = stage.arguments.get("in_channels", 1), max(stage.grid.multiples)
+            export_openvino(network, scratch / "network.xml", channels, multiple)
             seal_bundle(scratch)
     return folder / "network.xml"
 

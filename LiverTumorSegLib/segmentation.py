@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -170,7 +169,7 @@ def check_sensitivity(factor: float) -> None:
     """Refuse what is no factor.
 
     Raises:
-        LiverTumorSegError: not a finite number above 0.
+        LiverTumorSegError: not a number from 1e-6 to 1e6, beyond which rejected voxels would come back.
     """
-    if not 0.0 < factor <= sys.float_info.max:  # a whole number of any length, too
-        raise LiverTumorSegError(f"sensitivity: wanted a finite factor above 0, got {factor}")
+    if not 1e-6 <= factor <= 1e6:  # a whole number of any length, too
+        raise LiverTumorSegError(f"sensitivity: wanted a factor from 0.000001 to 1000000, got {factor}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +18,9 @@ from .constants import read_constants
 from .devices import available_cores
 from .export import import_openvino, prepare_for_inference
 from .weights import load_weights
+
+if TYPE_CHECKING:
+    import torch
 
 _COMPILED_SHAPES = 2  # each compiled shape keeps its own working memory
 # The last is a thread that finds no room for its stack.
@@ -159,6 +163,24 @@ def _with_exact_ends(path: Path) -> bytes:
     return ElementTree.tostring(tree)
 
 
+def _let_single_voxels_pass(network: torch.nn.Module) -> None:
+    """Let instance normalisation make 0 of the one voxel that the lowest level of a tiny input has, as OpenVINO does.
+
+    torch computes that, too; only its Python function refuses.
+    """
+    import torch
+
+    def normalised(norm: Any, tensor: torch.Tensor) -> torch.Tensor:
+        own = not norm.track_running_stats
+        return torch.instance_norm(
+            tensor, norm.weight, norm.bias, norm.running_mean, norm.running_var, own, 0.0, norm.eps, False
+        )
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.InstanceNorm2d | torch.nn.InstanceNorm3d):
+            module.forward = functools.partial(normalised, module)  # type: ignore[method-assign]
+
+
 class TorchEngine:
     """torch, on a GPU or where there is no OpenVINO."""
 
@@ -174,6 +196,7 @@ class TorchEngine:
         self._network = build_network(stage.network, stage.arguments).requires_grad_(False)
         load_weights(self._network, weights)
         prepare_for_inference(self._network)
+        _let_single_voxels_pass(self._network)
         # torch's GroupNorm on a CPU is off by 1 % in channels-last on large volumes.
         grouped = any(isinstance(module, torch.nn.GroupNorm) for module in self._network.modules())
         self._layout = torch.contiguous_format if grouped else torch.channels_last_3d

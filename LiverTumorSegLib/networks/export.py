@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_TRACED_SIDE = 32  # voxels; a multiple of every network's downsampling
+_TRACED_SIDE = 32  # voxels, at least; a multiple of most networks' downsampling
 
 
 def import_openvino() -> Any:
@@ -45,11 +45,17 @@ def prepare_for_inference(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-def export_openvino(network: torch.nn.Module, path: Path, in_channels: int = 1) -> None:
+def export_openvino(network: torch.nn.Module, path: Path, in_channels: int = 1, multiple: int = 1) -> None:
     """Write `<path>` (.xml) and its weights (.bin) for inputs (1, in_channels, k, j, i) of any size.
 
     Weights are stored in float16; normalisations that use stored statistics are folded when the
     file is compiled, re-parameterised branches before. The network itself is left as it was.
+
+    Args:
+        network: any of `NETWORKS`.
+        path: of the .xml file.
+        in_channels: of the network.
+        multiple: whole number of voxels that each side of an input must be a multiple of.
 
     Raises:
         ImportError: openvino is not installed.
@@ -57,7 +63,9 @@ def export_openvino(network: torch.nn.Module, path: Path, in_channels: int = 1) 
     openvino = import_openvino()
     import torch
 
-    example = torch.zeros(1, in_channels, *(_TRACED_SIDE,) * 3)
+    side = max(_TRACED_SIDE, multiple)
+    longest = max(side, 2 * multiple)  # instance normalisation wants more than one voxel at the lowest level
+    example = torch.zeros(1, in_channels, longest, side, side)
     prepared = prepare_for_inference(copy.deepcopy(network))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # OpenVINO's converter calls it

@@ -14,7 +14,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from ..errors import RecipeError
 from .grids import LARGEST_GRID, Axis, Crop, Grid, Triple
@@ -148,7 +148,7 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: names the file, the key and what is allowed there.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
     except OSError as error:
         raise RecipeError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -157,6 +157,14 @@ def load_recipe(path: Path) -> Recipe:
         return cast(Recipe, build(Recipe, document))
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"the key {twice!r} twice")
+    return found
 
 
 def recipe_to_json(recipe: Recipe) -> str:

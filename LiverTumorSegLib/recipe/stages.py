@@ -118,6 +118,8 @@ class Stage:
             raise RecipeError(f"stage.context_slices: wanted an odd number above 0, got {self.context_slices}")
         if self.window is not None and max(self.window) > LARGEST:
             raise RecipeError(f"stage.window: wanted at most {LARGEST} voxels a side, got {self.window}")
+        if self.window is not None and any(side % n for side, n in zip(self.window, self.grid.multiples, strict=True)):
+            raise RecipeError(f"stage.window: wanted multiples of {self.grid.multiples}, got {self.window}")
         if self.context_slices > 99:
             raise RecipeError(f"stage.context_slices: wanted at most 99, got {self.context_slices}")
         if self.in_organ and (self.region != "liver" or self.context_slices > 1 or self.task != "segment"):

@@ -88,6 +88,10 @@ def find_roles(recipe: Recipe) -> Roles:
         if role == "fine" and stage.context_slices != options.box[2]:
             slices = stage.context_slices
             raise RecipeError(f"recipe.stages: wanted {options.box[2]} context_slices in {stage.name}, got {slices}")
+        multiples = stage.grid.multiples[:2]
+        if role == "fine" and any(side % each for side, each in zip(options.box, multiples, strict=False)):
+            got = f"{options.box[0]} × {options.box[1]}"
+            raise RecipeError(f"coarse_to_fine.box: wanted multiples of {multiples} as {stage.name} does, got {got}")
         names[role] = stage.name
     return Roles(names["liver"], names["coarse"], names["fine"], names.get("detector"))
 

@@ -57,7 +57,7 @@ def export_bundle(
         # Both engines shall start from the same rounded numbers.
         load_weights(network, stored)
         layers = folder / "openvino" / f"{stage.name}.xml"
-        export_openvino(network, layers, stage.arguments.get("in_channels", 1))
+        export_openvino(network, layers, stage.arguments.get("in_channels", 1), max(stage.grid.multiples))
         share_constants(layers)
     (folder / "recipe.json").write_text(recipe_to_json(recipe), encoding="utf-8")
     about = json.dumps(bundle_metadata(recipe, data_source, data_licences, version, data_type), indent=2)

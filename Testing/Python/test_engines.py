@@ -11,7 +11,8 @@ import pytest
 from LiverTumorSegLib.bundle import Bundle, seal_bundle
 from LiverTumorSegLib.errors import LiverTumorSegWarning, OutputError
 from LiverTumorSegLib.inference import open_engine, run_network
-from LiverTumorSegLib.networks.export import export_openvino
+from LiverTumorSegLib.networks import build_network
+from LiverTumorSegLib.networks.export import export_openvino, import_openvino
 from LiverTumorSegLib.recipe import Grid, Recipe, Stage
 from LiverTumorSegLib.systems.stages import Networks
 from test_inference import Scarce, noise
@@ -46,8 +47,8 @@ def test_of_two_processes_that_export_one_network_at_once_the_first_keeps_its_pl
 ) -> None:
     """While this process exports, another one puts its folder where this one's shall be."""
 
-    def overtaken(network: object, path: Path, channels: int) -> None:
-        export_openvino(network, path, channels)
+    def overtaken(network: object, path: Path, channels: int, multiple: int) -> None:
+        export_openvino(network, path, channels, multiple)
         folder = path.parents[2] / path.parent.name
         shutil.copytree(path.parent, folder)
         (folder / "made by").write_text("another process", encoding="utf-8")
@@ -133,3 +134,11 @@ def test_torch_without_memory_is_a_memory_error(
     monkeypatch.setattr(engine._network, "to", full)
     with pytest.raises(MemoryError, match="cpu: not enough memory for the network"):
         engine.move_to_cpu()
+
+
+def test_a_network_of_seven_levels_is_exported_for_the_multiples_that_it_needs(tmp_path: Path) -> None:
+    stage = Stage("deep", "unet", Grid(spacing_mm=2.0, multiple_of=64), {"channels": [2] * 7, "strides": [2] * 6})
+    network = build_network(stage.network, stage.arguments).eval()
+    export_openvino(network, tmp_path / "deep.xml", multiple=64)
+    compiled = import_openvino().Core().compile_model(tmp_path / "deep.xml", "CPU")
+    assert compiled(noise(64, 64, 128)[None])[0].shape == (1, 3, 64, 64, 128)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -94,6 +96,17 @@ def test_a_crop_has_the_spacing_that_the_whole_scan_would_have():
     grid = fit_grid(scan(), Box((5, 0, 0), (6, 16, 12)), Grid(axes=axes))
     assert grid.spacing_mm == pytest.approx((1.0, 2.0, 5.0))  # 20 voxels of 2 mm in 40
     assert grid.size == (12, 16, 12)
+
+
+def test_a_grid_lies_on_its_box_where_axes_are_half_a_degree_off_and_the_scan_is_far_from_the_origin():
+    scan = sitk.Image([40, 40, 40], sitk.sitkUInt8)
+    scan.SetSpacing((5.0, 5.0, 5.0))
+    scan.SetDirection((1, 0, 0, 0, 1, 0.0095, 0, 0, math.sqrt(1 - 0.0095**2)))
+    scan.SetOrigin((-160.0, -160.0, -1400.0))
+    laid = fit_grid(scan, whole_box(scan), Grid(spacing_mm=5.0)).image(np.zeros((1, 1, 1), np.uint8))
+    size = fit_grid(scan, whole_box(scan), Grid(spacing_mm=5.0)).size
+    middle = laid.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size])
+    assert middle == pytest.approx(scan.TransformContinuousIndexToPhysicalPoint([19.5] * 3))
 
 
 def test_half_of_what_rounding_adds_stands_on_each_side_and_an_odd_voxel_on_the_far_one():

@@ -188,6 +188,18 @@ def test_the_digital_ball_of_radius_2_holds_33_voxels_and_survives_its_own_openi
     assert not opening(ball, 2).any()
 
 
+def test_opening_with_a_large_ball_keeps_what_it_fits_into_and_rounds_the_corners() -> None:
+    cube = np.zeros((60, 60, 60), bool)
+    cube[5:55, 5:55, 5:55] = True
+    opened = opening(cube, 20)
+    assert opened[5, 30, 30]
+    assert not opened[5, 5, 5]
+    # The ball's centres are 25 to 34 along each axis: in a corner, what lies at most 20 from (25, 25, 25).
+    corner = np.argwhere(np.ones((20, 20, 20))) + 5
+    near = ((corner - 25) ** 2).sum(1) <= 400
+    assert np.array_equal(opened[5:25, 5:25, 5:25].ravel(), near)
+
+
 def test_opening_does_not_wrap_around_the_volume_s_border():
     mask = np.zeros((8, 8, 8), bool)
     mask[:, :, :2] = True

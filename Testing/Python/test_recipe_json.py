@@ -93,13 +93,16 @@ def stages(draw: st.DrawFn, number: int, phases: int) -> Stage:
         "norm": draw(words),
     }
     scale = draw(st.sampled_from(["unit", "symmetric", "zscore"] if first else ["liver", "zscore"]))
+    grid = draw(grids)
+    tiles = draw(st.tuples(*[st.integers(1, 8)] * 3))
+    window = tuple(count * multiple for count, multiple in zip(tiles, grid.multiples, strict=True))
     return Stage(
         name=f"stage{number}",
         network=draw(words),
-        grid=draw(grids),
+        grid=grid,
         arguments=arguments,
         intensity=Intensity(draw(limits), draw(percentiles), scale),
-        window=draw(st.none() | triples),
+        window=draw(st.none() | st.just(window)),
         overlap=draw(shares),
         classes=CLASSES[activation],
         activation=activation,

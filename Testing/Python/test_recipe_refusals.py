@@ -16,6 +16,13 @@ MINIMAL: dict[str, Any] = {"name": "small", "variant": "repaired", "source": "a 
 OWN_SLICES = {"times_own": 1.0}
 
 
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    text = json.dumps(MINIMAL).replace('"network": "unet"', '"network": "unet", "network": "vnet"')
+    (tmp_path / "small.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"wanted a recipe in JSON, got the key 'network' twice$"):
+        load_recipe(tmp_path / "small.json")
+
+
 def refusal(folder: Path, change: dict[str, Any]) -> str:
     """Return what is said of the minimal recipe with a change, without the file's name."""
     path = folder / "small.json"
@@ -125,6 +132,7 @@ def test_a_value_out_of_range_is_named_with_its_place_in_the_file(
         ({"grid": {"spacing_mm": 4, "multiple_of": 10**9}}, "grid.multiple_of: wanted at most 512, got 1000000000"),
         ({"grid": {"axes": [{"voxels": 10**6}] * 3}}, "grid.axes[0].voxels: wanted at most 4096, got 1000000"),
         ({"grid": {"shape": [8, 8, 10**6]}}, "grid.shape: wanted at most 4096 voxels a side, got (8, 8, 1000000)"),
+        ({"grid": {"spacing_mm": 4, "multiple_of": 16}, "window": [64, 64, 8]}, "window: wanted multiples of (1"),
         ({"window": [8, 8, 10**12]}, "window: wanted at most 4096 voxels a side, got (8, 8, 1000000000000)"),
         ({"context_slices": 10**9 + 1}, "context_slices: wanted at most 99, got 1000000001"),
         ({"context_slices": 4}, "context_slices: wanted an odd number above 0, got 4"),

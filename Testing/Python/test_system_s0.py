@@ -319,6 +319,15 @@ def test_a_recipe_that_is_no_s0_is_refused(stage: str, changes: dict[str, Any], 
         find_roles(dataclasses.replace(shipped, stages=stages))
 
 
+def test_a_fine_box_that_the_network_cannot_halve_is_refused() -> None:
+    shipped = recipe()
+    options = dataclasses.replace(shipped.coarse_to_fine, box=(64, 60, 5))
+    with pytest.raises(
+        RecipeError, match=r"coarse_to_fine.box: wanted multiples of \(8, 8\) as fine does, got 64 × 60"
+    ):
+        find_roles(dataclasses.replace(shipped, coarse_to_fine=options))
+
+
 def test_the_faithful_detector_needs_its_stage() -> None:
     with pytest.raises(RecipeError, match="wanted one with region 'liver' and task 'detect' as S0's detector, got 0"):
         find_roles(recipe(detector="retina"))

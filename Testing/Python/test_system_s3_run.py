@@ -136,6 +136,12 @@ def test_false_positives_go_types_are_corrected_and_the_high_sensitivity_finds_t
     assert outcome.patient_class == "metastasis"
 
 
+def test_lesions_in_the_liver_are_found_also_when_none_may_lie_beside_it() -> None:
+    near, inside = (run(patient(), recipe(reach_mm=reach))[0] for reach in (5.0, 0.0))
+    assert inside.kinds == near.kinds
+    assert inside.patient_class == "metastasis"
+
+
 def test_probabilities_are_the_networks_own_although_the_high_sensitivity_counts_four_times() -> None:
     """Of the faint lesion the network says e**2, of liver there e**3, of background 1; of the sure one e**4 and 1."""
     image = image_of(patient())
@@ -295,6 +301,6 @@ def test_of_a_long_scan_only_the_livers_surroundings_are_kept() -> None:
 
 def test_a_recipe_whose_stages_lie_on_two_grids_is_refused() -> None:
     made = recipe()
-    other = dataclasses.replace(made.stages[1], grid=Grid(spacing_mm=2.0))
+    other = dataclasses.replace(made.stages[1], grid=Grid(spacing_mm=2.0, multiple_of=8))
     with pytest.raises(RecipeError, match="wanted two with one grid"):
         run(patient(), dataclasses.replace(made, stages=(made.stages[0], other)))

@@ -147,7 +147,7 @@ def reclassify(
 
 def in_reach(region: Region, options: Typing) -> np.ndarray:
     """Where lesions may lie: in the liver and at its surface."""
-    return within(region.organ, region.geometry, options.reach_mm)
+    return region.organ | within(region.organ, region.geometry, options.reach_mm)
 
 
 def _evidence(region: Region, kept: Sequence[Proposal], factor: float, networks: Networks) -> Evidence:
