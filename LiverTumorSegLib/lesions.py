@@ -36,7 +36,7 @@ class Lesion:
         axial_perpendicular_mm: the outline's extent across that line in the same slice (WHO's second diameter).
         axial_slice: index of that slice along the scan's head-foot axis, from 0.
         centroid_ras_mm: mean position of its voxels, RAS millimetres (Slicer's frame).
-        mean_intensity: mean of the scan over its voxels (HU in CT), or None without a scan.
+        mean_intensity: mean of the scan over its voxels (HU in CT), or None without a scan there.
         mean_probability: mean of the tumour's probability over its voxels, or None where there is none.
         type: what sort of lesion it is, or "" where nothing says so.
         type_score: how sure that is, 0 to 1, or None.
@@ -116,7 +116,7 @@ def find_lesions(
 
     Args:
         labels: 0 background, 1 liver, 2 tumour.
-        image: the scan, on the same grid.
+        image: the scan, on the same grid; voxels where it is NaN do not count in a lesion's mean.
         probability: of tumour, on any grid in the same space; interpolated linearly. Voxels of a lesion that lie
             outside that grid do not count in its mean.
 
@@ -197,7 +197,7 @@ def _measure(
     mean_intensity = mean_probability = None
     if image is not None:
         region = sitk.GetArrayFromImage(sitk.RegionOfInterest(image, size, start))
-        mean_intensity = float(region[mask].mean(dtype=np.float64))
+        mean_intensity = _mean_of(region[mask])
     if probability is not None:
         mean_probability = _mean_within(probability, sitk.RegionOfInterest(labels, size, start), mask)
     return Lesion(
@@ -216,6 +216,10 @@ def _measure(
 
 def _mean_within(probability: sitk.Image, region: sitk.Image, mask: np.ndarray) -> float | None:
     sampled = sitk.Resample(probability, region, sitk.Transform(), sitk.sitkLinear, float("nan"), sitk.sitkFloat32)
-    values = sitk.GetArrayFromImage(sampled)[mask]
+    return _mean_of(sitk.GetArrayFromImage(sampled)[mask])
+
+
+def _mean_of(values: np.ndarray) -> float | None:
+    """The mean of the finite ones; None where there is none."""
     values = values[np.isfinite(values)]
     return float(values.mean(dtype=np.float64)) if values.size else None

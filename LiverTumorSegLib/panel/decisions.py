@@ -46,6 +46,6 @@ def _is_back(row: LesionRow, placed: Sequence[PlacedLesion]) -> bool:
 
 
 def shared_voxels(row: LesionRow, lesion: PlacedLesion) -> int:
-    """How many voxels both have; none where the segments were put on another grid."""
+    """How many voxels of the row's lesion the other one has, too, on whatever grid the segments are now."""
     before, now = row.lesion.voxels, lesion.voxels
-    return int(np.count_nonzero(now.under(before)[before.array])) if now.same_grid(before) else 0
+    return int(np.count_nonzero(now.under(before)[before.array]))

@@ -112,13 +112,23 @@ def current_layers(segmentation_node: Any) -> list[Layer] | None:
     return layers
 
 
+def on_other_grids(before: list[Layer], after: list[Layer]) -> bool:
+    """Whether the segmentation was put on another grid, as by the Segment Editor's "Specify geometry".
+
+    Which voxels came and went cannot be told then. A single segment that Slicer puts on the grid of the others, as it
+    does with the first stroke on a segment copied from elsewhere, is compared with the voxels nearest to its own.
+    """
+    olds, news = ([layer.values for layer in layers if layer.values is not None] for layers in (before, after))
+    return bool(olds and news) and not olds[0].same_grid(news[0])
+
+
 def images(layers: list[Layer]) -> set[Any]:
     """Their labelmaps, by which they are known again."""
     return {layer.image for layer in layers}
 
 
 def frame_of(layers: list[Layer]) -> Block | None:
-    """An empty block over all voxels of some layers."""
+    """An empty block over all voxels of some layers, on the grid of the first one."""
     blocks = [layer.values for layer in layers if layer.values is not None]
     return reduce(Block.joined, blocks[1:], blocks[0].joined(blocks[0])) if blocks else None
 
@@ -149,9 +159,11 @@ def difference(before: list[Layer], after: list[Layer]) -> Block | None:
         return None
     olds = {layer.image: layer.values for layer in before}
     news = {layer.image: layer.values for layer in after}
-    places = []
+    places = [np.zeros(0, np.int64)]
     for image in {**olds, **news}:
         old, new = (layers.get(image) for layers in (olds, news))
+        if old is not None and new is not None and not new.same_grid(frame) and old.equals(new):
+            continue  # to find a large segment's voxels on the others' grid takes longer than a stroke may
         places.append(np.flatnonzero(_values_in(old, frame) != _values_in(new, frame)))  # few, after a stroke
     return _box_around(np.concatenate(places), frame)
 
@@ -192,7 +204,8 @@ def _box_around(places: np.ndarray, frame: Block) -> Block | None:
 def _values_in(values: Block | None, frame: Block) -> np.ndarray:
     if values is None:
         return np.zeros(frame.array.shape, np.uint8)
-    return values.array if values.array.shape == frame.array.shape else values.under(frame)
+    whole = values.array.shape == frame.array.shape and values.same_grid(frame)
+    return values.array if whole else values.under(frame)
 
 
 def _members(layers: list[Layer], box: Block) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from .changes import (
     frame_of,
     images,
     kinds_in,
+    on_other_grids,
     owners_in,
     replacement,
 )
@@ -56,6 +57,9 @@ class LiverKeeper:
     gives its voxels back, too. What Undo and Redo bring back stays exactly as it was saved. Segments that change
     are marked as edited (SEMIAUTOMATIC, for DICOM SEG).
 
+    Where the segmentation is put on another grid ("Specify geometry", or Undo of it), everything is taken as it is
+    there, as at the start: nothing is given to the liver or marked, and nobody is told, as no voxel was edited.
+
     It works at every stroke until `stop` is called.
 
     Args:
@@ -73,7 +77,7 @@ class LiverKeeper:
         self._busy = False
         self._layers: list[Layer] = []
         self._organ: Block | None = None  # True where liver is, or was before tumour was painted over it
-        self._look()
+        self._begin(current_layers(segmentation_node) or [])
         events = slicer.vtkSegmentation
         self._tags = [
             segmentation_node.AddObserver(events.SourceRepresentationModified, self._on_voxels),
@@ -89,17 +93,8 @@ class LiverKeeper:
 
     def _on_voxels(self, caller: Any, event: str) -> None:
         now = None if self._busy else current_layers(self._node)
-        if now is None:
-            return
-        self._busy = True
-        try:
-            if images(now) & images(self._layers):
-                change = self._follow(now)
-            else:
-                change = self._look()
-        finally:
-            self._busy = False
-        self._tell(change)
+        if now is not None:
+            self._see(now, self._follow if images(now) & images(self._layers) else self._look)
 
     def _on_segment(self, caller: Any, event: str) -> None:
         """Notice what Undo and Redo bring back; they replace one segment after the other, and tell no more."""
@@ -110,11 +105,29 @@ class LiverKeeper:
         replaced = not here & known
         renamed = here == known and [layer.owners for layer in now] != [layer.owners for layer in self._layers]
         if replaced or renamed:
-            self._tell(self._look())
+            self._see(now, self._look)
 
-    def _look(self) -> Change | None:
-        """Take what is there as it is."""
-        now = current_layers(self._node) or []
+    def _see(self, now: list[Layer], compare: Callable[[list[Layer]], Change | None]) -> None:
+        """Tell of a change, unless voxels before and now cannot be compared."""
+        if on_other_grids(self._layers, now):
+            self._begin(now)
+            return
+        self._busy = True
+        try:
+            change = compare(now)
+        finally:
+            self._busy = False
+        if change is not None and self._on_change is not None:
+            self._on_change(change)
+
+    def _begin(self, now: list[Layer]) -> None:
+        """Take what is there as it is, with all of its tumours in the liver."""
+        self._layers = [layer.copy() for layer in now]
+        frame = frame_of(now)
+        self._organ = None if frame is None else dataclasses.replace(frame, array=kinds_in(now, frame) > 0)
+
+    def _look(self, now: list[Layer]) -> Change | None:
+        """Take over other labelmaps."""
         before, self._layers = self._layers, [layer.copy() for layer in now]
         frame = frame_of(now)
         if frame is None:
@@ -148,15 +161,11 @@ class LiverKeeper:
         self._layers = [layer.copy() for layer in after]
         return change_between("edited", before, after, changed) if self._on_change is not None else None
 
-    def _tell(self, change: Change | None) -> None:
-        if change is not None and self._on_change is not None:
-            self._on_change(change)
-
     def _organ_at(self, box: Block) -> np.ndarray:
         """What is remembered of the organ in a box, to be changed in place; the memory grows to hold the box."""
         if self._organ is None:
             self._organ = dataclasses.replace(box, array=np.zeros(box.array.shape, bool))
         if not self._organ.holds(box):
-            frame = self._organ.joined(box)
+            frame = box.joined(self._organ)
             self._organ = dataclasses.replace(frame, array=self._organ.under(frame))
         return self._organ.window(box)

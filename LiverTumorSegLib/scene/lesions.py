@@ -171,7 +171,8 @@ def reject_lesion(
 def restore_lesion(segmentation_node: slicer.vtkMRMLSegmentationNode, rejected: Rejected) -> None:
     """Take a `reject_lesion` back: each tumour segment has its voxels again.
 
-    Voxels that a person has meanwhile taken from the liver stay as they are.
+    Voxels that a person has meanwhile taken from the liver stay as they are. Where the segments were put on another
+    grid since, the voxels nearest to those rejected come back.
 
     Raises:
         OutputError: a segment that held the lesion, or the liver, is no longer there.
@@ -183,10 +184,12 @@ def restore_lesion(segmentation_node: slicer.vtkMRMLSegmentationNode, rejected: 
             f"{segmentation_node.GetName()}: wanted the segments that held lesion {rejected.lesion.lesion.id}, "
             f"got none for {', '.join(missing) or 'the liver'}"
         )
-    for segment_id, voxels in rejected.taken.items():
+    for segment_id, taken in rejected.taken.items():
         now = labels_of_segments(segmentation_node)
-        free = now.under(voxels) == LIVER if now is not None else np.zeros_like(voxels.array)
-        give(segmentation_node, segment_id, dataclasses.replace(voxels, array=voxels.array & free), livers)
+        if now is not None:
+            voxels = taken.on(now)
+            free = now.under(voxels) == LIVER
+            give(segmentation_node, segment_id, dataclasses.replace(voxels, array=voxels.array & free), livers)
     mark_edited(segmentation_node, [*livers, *rejected.taken])
 
 

@@ -1,7 +1,8 @@
 """The voxels of a node's segments, as arrays; and single voxels given from one segment to another.
 
 A label block is read on the segments' own grid, which is the volume's when Slicer has not turned the volume
-round (as it does with left-handed volumes of a scene file) and the user has not chosen another geometry.
+round (as it does with left-handed volumes of a scene file) and the user has not chosen another geometry. Segments of
+one node may lie on several grids, too; `Block.under` is where voxels of one grid are found on another.
 """
 
 from __future__ import annotations
@@ -60,8 +61,14 @@ class Block:
         """Whether the indices of two blocks mean the same places, as far as a file keeps the digits."""
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-5, atol=1e-3))
 
+    def equals(self, other: Block) -> bool:
+        """Whether it has the same voxels as another block, and the same values there."""
+        return self.same_grid(other) and self.start == other.start and np.array_equal(self.array, other.array)
+
     def under(self, other: Block) -> np.ndarray:
-        """Its values on the voxels of another block of the same grid; 0 beyond its own."""
+        """Its values on the voxels of another block, 0 beyond its own; on another grid those that are nearest."""
+        if not self.same_grid(other):
+            return self._nearest_under(other)
         values = np.zeros(other.array.shape, self.array.dtype)
         shift = np.subtract(other.start, self.start)[::-1]
         ends = zip(shift, other.array.shape, self.array.shape, strict=True)
@@ -71,20 +78,25 @@ class Block:
             values[there] = self.array[tuple(here)]
         return values
 
+    def on(self, other: Block) -> Block:
+        """What it holds on the grid of another block."""
+        if self.same_grid(other):
+            return self
+        frame = _empty(*self._ends_on(other), other.matrix)
+        return Block(self.under(frame), frame.start, frame.matrix)
+
     def joined(self, other: Block) -> Block:
-        """An empty block over its voxels and another's."""
-        low = np.minimum(self.start, other.start)
-        high = np.maximum(*(np.add(each.start, each.array.shape[::-1]) for each in (self, other)))
-        i, j, k = (int(n) for n in low)
-        return Block(np.zeros((high - low)[::-1], bool), (i, j, k), self.matrix)
+        """An empty block over its voxels and another's, on its own grid."""
+        (low, high), (other_low, other_high) = self._ends_on(self), other._ends_on(self)
+        return _empty(np.minimum(low, other_low), np.maximum(high, other_high), self.matrix)
 
     def holds(self, other: Block) -> bool:
-        """Whether another block of the same grid lies within it."""
-        ends = (np.add(each.start, each.array.shape[::-1]) for each in (other, self))
-        return bool((np.array(self.start) <= other.start).all() and np.less_equal(*ends).all())
+        """Whether another block is of the same grid and lies within it."""
+        (low, high), (other_low, other_high) = self._ends_on(self), other._ends_on(self)
+        return self.same_grid(other) and bool((low <= other_low).all() and (other_high <= high).all())
 
     def window(self, other: Block) -> np.ndarray:
-        """Its values on the voxels of a block that lies within it, sharing memory."""
+        """Its values on the voxels of a block that it holds, sharing memory."""
         shift = np.subtract(other.start, self.start)[::-1]
         return self.array[tuple(slice(a, a + size) for a, size in zip(shift, other.array.shape, strict=True))]
 
@@ -99,6 +111,38 @@ class Block:
         layer.SetExtent(self.extent)
         layer.GetPointData().SetScalars(numpy_to_vtk(self.array.ravel(), deep=True, array_type=kind))
         return layer
+
+    def _ends_on(self, other: Block) -> tuple[np.ndarray, np.ndarray]:
+        """First index (i, j, k) and the one after the last of the box on another block's grid that holds its voxels."""
+        low, high = np.array(self.start), np.add(self.start, self.array.shape[::-1])
+        if self.same_grid(other):
+            return low, high
+        corners = np.array([[*corner, 1.0] for corner in product(*zip(low - 0.5, high - 0.5, strict=True))])
+        places = (corners @ np.linalg.solve(other.matrix, self.matrix).T)[:, :3].round(6) + 0.5
+        return np.floor(places.min(0)).astype(int), np.ceil(places.max(0)).astype(int)
+
+    def _nearest_under(self, other: Block) -> np.ndarray:
+        """`under`, on another grid; a voxel gets the same value in whichever box it is asked for."""
+        values, to_own = np.zeros(other.array.shape, self.array.dtype), np.linalg.solve(self.matrix, other.matrix)
+        low, high = (np.clip(ends, *other._ends_on(other)) for ends in self._ends_on(other))
+        box = tuple(slice(a, b) for a, b in zip(low - other.start, high - other.start, strict=True))[::-1]
+        i, j = np.arange(low[0], high[0])[None, :], np.arange(low[1], high[1])[:, None]
+        for k, part in enumerate(values[box], low[2]):
+            inside: np.ndarray = np.array(True)
+            places = []
+            for row, first, size in zip(to_own[:3], self.start, self.array.shape[::-1], strict=True):
+                # Along parallel axes a place depends on one index only; tiny shares of the others come from rounding.
+                shares = (share * n for share, n in zip(row[:3], (i, j, k), strict=True) if abs(share) > 1e-9)
+                place = np.floor((sum(shares) + row[3]).round(6) + 0.5).astype(int) - first
+                inside = inside & (place >= 0) & (place < size)
+                places.append(place.clip(0, size - 1))
+            np.copyto(part, self.array[tuple(places[::-1])], where=inside)
+        return values
+
+
+def _empty(low: np.ndarray, high: np.ndarray, matrix: np.ndarray) -> Block:
+    i, j, k = (int(n) for n in low)
+    return Block(np.zeros((high - low)[::-1], bool), (i, j, k), matrix)
 
 
 def block_of(layer: Any) -> Block | None:
@@ -125,7 +169,10 @@ def layers_of(segmentation_node: Any, ids: Sequence[str]) -> dict[Any, dict[str,
 
 
 def labels_of_segments(segmentation_node: Any) -> Block | None:
-    """Liver and tumours, as they are now, on their own grid and cut to where there is something.
+    """Liver and tumours, as they are now, cut to where there is something.
+
+    They are on the grid of the first of their labelmaps that has voxels; what lies on another one, as a segment copied
+    from elsewhere may, is brought there by its nearest voxels.
 
     Returns:
         uint8: 0 background, 1 liver, 2 tumour (which wins where a person made them overlap); None for nothing.
@@ -133,7 +180,7 @@ def labels_of_segments(segmentation_node: Any) -> Block | None:
     kinds = kinds_of(segmentation_node)
     parts: list[Block] = []
     for layer, values in layers_of(segmentation_node, [*kinds]).items():
-        block = block_of(_like_the_first(layer, parts))
+        block = block_of(layer)
         if block is not None:
             lookup = np.zeros(max(int(block.array.max()), *values.values()) + 1, np.uint8)
             for each, value in values.items():
@@ -188,7 +235,7 @@ def checked_labels(segmentation_node: Any, volume_node: Any) -> Block | None:
 def scan_under(block: Block, volume_node: Any) -> tuple[Block, sitk.Image]:
     """The part of a block that lies in the volume, and the scan on the same voxels.
 
-    On another grid than the volume's, the scan is interpolated linearly.
+    On another grid than the volume's, the scan is interpolated linearly, and NaN beyond the volume.
     """
     voxels, matrix = voxels_of_volume(volume_node), world_matrix(volume_node)
     view = _view_like(voxels, block, matrix, parent_matrix(volume_node))
@@ -198,7 +245,8 @@ def scan_under(block: Block, volume_node: Any) -> tuple[Block, sitk.Image]:
         scan = Block(part, block.start, block.matrix)
         return block, scan.image(volume_node)
     grid = block.image(volume_node)
-    return block, sitk.Resample(image_from_volume(volume_node), grid, sitk.Transform(), sitk.sitkLinear, 0.0)
+    image, linear = image_from_volume(volume_node), sitk.sitkLinear
+    return block, sitk.Resample(image, grid, sitk.Transform(), linear, float("nan"), sitk.sitkFloat32)
 
 
 def give(segmentation_node: Any, segment_id: str, block: Block, taken_from: Sequence[str]) -> None:
@@ -222,17 +270,6 @@ def give(segmentation_node: Any, segment_id: str, block: Block, taken_from: Sequ
     _Logic.SetBinaryLabelmapToSegment(
         voxels, segmentation_node, segment_id, _Logic.MODE_MERGE_MASK, block.extent, False, list(taken_from)
     )
-
-
-def _like_the_first(layer: Any, parts: Sequence[Block]) -> Any:
-    """A labelmap on the grid of the others; it is nearly always there already."""
-    if not parts or slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, parts[0].oriented()):
-        return layer
-    moved = slicer.vtkOrientedImageData()
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        layer, parts[0].oriented(), moved, False, True
-    )
-    return moved
 
 
 def _merged(parts: Sequence[Block]) -> Block | None:

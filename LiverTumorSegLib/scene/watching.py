@@ -27,6 +27,7 @@ class SessionWatch:
       it is and lets others grow edits the one that grows most; a tumour that is removed is an edit of it.
     - Undo and Redo are known by what they bring back. New labelmaps of segments that no person has edited are a
       program's result, and count as nothing.
+    - Another grid ("Specify geometry") counts as nothing, and so do Undo and Redo of that.
     - What a program does on the reader's behalf goes through `as_one`.
     - While the session is paused nothing is told.
     """

@@ -14,7 +14,7 @@ import slicer
 from correction_reader import SimulatedReader
 from LiverTumorSegLib.errors import JournalError
 from LiverTumorSegLib.scene import lesions_in, redraw, reject_lesion, restore_lesion, write_segmentation
-from slicer_host.nodes import result_of, tags_of, three_lesions
+from slicer_host.nodes import result_of, specify_geometry, tags_of, three_lesions
 
 BLOCK = np.s_[6:8, 3:6, 4:6]  # 12 voxels of liver beside the lesions
 FIRST = np.s_[3:5, 4:7, 5:8]  # the lesion of 18 voxels
@@ -32,6 +32,10 @@ def reader(application, tmp_path):
     yield made
     made.close()
     assert made.problems == []
+
+
+def changes_in(reader) -> list[tuple[object, ...]]:
+    return [event for event in reader.events if event[0] in ("edit", "undo", "redo")]
 
 
 def test_every_second_and_voxel_of_a_session_is_where_it_belongs(reader):
@@ -115,8 +119,7 @@ def test_undo_and_redo_are_told_apart_and_what_was_undone_can_be_followed_by_str
         act()
     reader.erase("tumour_2", np.s_[6:7, 3:6, 4:6])
     reader.editor.undo()
-    changes = [event for event in reader.events if event[0] in ("edit", "undo", "redo")]
-    assert changes == [
+    assert changes_in(reader) == [
         ("edit", "lesion 2", 12, 0),
         ("edit", "lesion 1", 0, 9),
         ("undo", "lesion 1", 9, 0),
@@ -125,6 +128,30 @@ def test_undo_and_redo_are_told_apart_and_what_was_undone_can_be_followed_by_str
         ("edit", "lesion 2", 0, 6),
         ("undo", "lesion 2", 6, 0),
     ]
+
+
+def test_specifying_another_geometry_is_no_edit_and_strokes_before_and_after_it_keep_their_counts(reader):
+    reader.choose("tumour_1", "Erase")
+    reader.editor.erase("tumour_1", PLANE)
+    specify_geometry(reader.node, reader.volume, (1.0, 1.0, 0.5))  # 18 slices
+    reader.editor.erase("tumour_1", np.s_[8:9, 4:7, 5:8])  # half of what is left of the lesion
+    reader.editor.undo()
+    reader.editor.redo()
+    strokes = [("edit", "lesion 1", 0, 9)] * 2
+    assert changes_in(reader) == [*strokes, ("undo", "lesion 1", 9, 0), ("redo", "lesion 1", 0, 9)]
+
+
+def test_undo_and_redo_across_another_geometry_are_no_edits_and_those_after_it_are_told(reader):
+    reader.choose("tumour_1", "Erase")
+    reader.editor.erase("tumour_1", PLANE)
+    reader.editor.logic.SaveStateForUndo()
+    specify_geometry(reader.node, reader.volume, (1.0, 1.0, 0.5))
+    reader.editor.undo()
+    reader.editor.redo()
+    reader.editor.undo()
+    assert changes_in(reader) == [("edit", "lesion 1", 0, 9)]
+    reader.editor.undo()
+    assert changes_in(reader) == [("edit", "lesion 1", 0, 9), ("undo", "lesion 1", 9, 0)]
 
 
 def test_undo_beyond_the_start_of_the_session_is_undo(application, tmp_path):

@@ -170,6 +170,24 @@ def labels_in(node, volume) -> np.ndarray:
     return sitk.GetArrayFromImage(labels_from_segmentation(node, volume))
 
 
+def specify_geometry(node, volume, factors: Sequence[float]) -> None:
+    """Put all segments on voxels so many times as large as the volume's, as the Segment Editor's dialog does."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    grid = slicer.vtkOrientedImageData()
+    scaled = slicer.util.arrayFromVTKMatrix(matrix) @ np.diag((*factors, 1.0))
+    grid.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(scaled))
+    sizes = [int(size / factor) for size, factor in zip(volume.GetImageData().GetDimensions(), factors, strict=True)]
+    grid.SetExtent([n for size in sizes for n in (0, size - 1)])
+    grid.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    logic = slicer.vtkSlicerSegmentationGeometryLogic()
+    logic.SetInputSegmentationNode(node)
+    logic.GetOutputGeometryImageData().DeepCopy(grid)
+    with slicer.util.NodeModify(node):
+        logic.SetReferenceImageGeometryInSegmentationNode()
+        assert logic.ResampleLabelmapsInSegmentationNode()
+
+
 class Editor:
     """Slicer's Segment Editor without its window: strokes that go through its own logic, with Undo and Redo."""
 
