@@ -6,10 +6,8 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,64 +224,10 @@ def test_earlier_results_stay_when_a_later_run_fails(cli, scan_file, tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
-@pytest.mark.parametrize("delay", [0.3, 0.8, 1.3, 1.8])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_all_files_or_none(number, delay, scan_file, tmp_path, tiny_bundle):
-    command = [sys.executable, "-m", "LiverTumorSegLib", "segment", str(scan_file), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [*command, "--bundle", str(tiny_bundle), "--no-html"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    time.sleep(delay)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    left = {path.name for path in (tmp_path / "out").iterdir()} if (tmp_path / "out").exists() else set()
-    assert left in (set(), FILES)
-    assert process.returncode in (0, 130, -number)
-
-
-def test_scans_that_were_drawn_before_an_interrupt_stay_and_are_told(tmp_path, monkeypatch, capsys):
-    from LiverTumorSegLib.training.synthesis import cases
-
-    draw, drawn = cases.write_case, []
-
-    def drawn_once(folder, name, *arguments, **options):
-        if drawn:
-            raise KeyboardInterrupt
-        drawn.append(name)
-        return draw(folder, name, *arguments, **options)
-
-    monkeypatch.setattr(cases, "write_case", drawn_once)
-    assert main(["synthesise", "-o", str(tmp_path), "--count", "3", "--spacing", "5"]) == 130
-    assert {path.name for path in tmp_path.iterdir()} == {"case_0000.nii.gz", "case_0000_labels.nii.gz"}
-    told = capsys.readouterr().err
-    assert "interrupted; the scans that are finished stay" in told
-    assert "nothing was written" not in told
-
-
 def test_a_demo_with_a_bundle_that_is_not_there_draws_nothing(tmp_path, capsys):
     assert main(["demo", "--bundle", "nope", "-o", str(tmp_path / "out")]) == 2
     assert "nope" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_an_interrupted_process_tells_of_its_end_and_then_leaves_the_interpreter_as_it_is():
-    code = (
-        "import atexit, os, sys; import LiverTumorSegLib.__main__ as command\n"
-        "class Crash:\n"
-        "    def __del__(self, leave=os._exit): leave(139)\n"
-        "sys.crash = Crash()\n"
-        "def main():\n"
-        "    atexit.register(print, 'told')\n"
-        "    return int(sys.argv[1])\n"
-        "command.main = main; command.run()\n"
-    )
-    done = {
-        number: subprocess.run([sys.executable, "-c", code, str(number)], capture_output=True, text=True)
-        for number in (0, 130)
-    }
-    assert [each.stdout for each in done.values()] == ["told\n", "told\n"]
-    assert [each.returncode for each in done.values()] == [139, 130]
 
 
 def test_help_names_every_command_and_imports_nothing_heavy():

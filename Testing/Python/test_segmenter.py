@@ -183,7 +183,7 @@ def test_the_sensitivity_can_be_changed_afterwards_without_a_network(engines, el
 def test_a_sensitivity_that_is_no_factor_is_refused(factor, engines, ellipsoid_scan):
     scan, _ = ellipsoid_scan()
     result = segment(scan, bundle(), modality="CT")
-    with pytest.raises(ValueError, match="wanted a factor from 0.000001 to 1000000"):
+    with pytest.raises(ValueError, match=r"wanted a factor from 0\.000001 to 1000000"):
         result.with_sensitivity(factor)
 
 
