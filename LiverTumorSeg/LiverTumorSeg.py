@@ -297,8 +297,7 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
             sensitivity: above 1 calls lesions more readily, below 1 less.
             separateLesions: a segment for each lesion.
             progress: told the step under way and the share of it that is done, 0 to 1.
-            phases: further scans of the study by the names that the bundle gives them; its recipe says whether they are
-                registered.
+            phases: further scans of the study by the names that the bundle gives them, registered if its recipe asks.
 
         Returns:
             The vtkMRMLSegmentationNode.
@@ -307,15 +306,17 @@ class LiverTumorSegLogic(ScriptedLoadableModuleLogic):
             LiverTumorSegError: one line that says what was wanted and what was found.
         """
         from LiverTumorSegLib import segment
-        from LiverTumorSegLib.scene import add_segmentation, image_from_volume, write_segmentation
+        from LiverTumorSegLib.scene import add_segmentation, check_target, image_from_volume, write_segmentation
 
+        if segmentationNode is not None:
+            check_target(segmentationNode, volumeNode)
         image = image_from_volume(volumeNode)
         others = {name: image_from_volume(node) for name, node in (phases or {}).items()}
         segmentation = segment(image, bundle, phases=others, device=device, sensitivity=sensitivity, progress=progress)
         if segmentationNode is None:
             segmentationNode = add_segmentation(volumeNode)
-        write_segmentation(segmentation, segmentationNode, volumeNode, separate_lesions=separateLesions)
         self.kept = (segmentation, segmentationNode, volumeNode)
+        write_segmentation(segmentation, segmentationNode, volumeNode, separate_lesions=separateLesions)
         return segmentationNode
 
     def redraw(self, sensitivity: float):

@@ -94,31 +94,34 @@ class Blinker:
 
 
 class SegmentWatch:
-    """Tells when the segments of one segmentation change."""
+    """Tells when the segments of one segmentation change, or it or its scan is moved."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         """Args: whom to tell."""
         self._on_change = on_change
-        self._node: Node | None = None
-        self._watched: Node | None = None
-        self._tags: list[int] = []
+        self._nodes: tuple[Node | None, Node | None] = (None, None)
+        self._tags: list[tuple[Node, int]] = []
 
-    def start(self, segmentation_node: Node | None) -> None:
-        """Watch this node from now on, or none."""
-        if segmentation_node is self._node:
+    def start(self, segmentation_node: Node | None, volume_node: Node | None) -> None:
+        """Watch these nodes from now on, or none."""
+        if (segmentation_node, volume_node) == self._nodes:
             return
         self.stop()
-        self._node = segmentation_node
+        self._nodes = segmentation_node, volume_node
         if segmentation_node is not None:
-            self._watched = watched = segmentation_node.GetSegmentation()
+            watched = segmentation_node.GetSegmentation()
             # The editor's Undo tells of modified segments only.
-            names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")
-            events = [getattr(watched, name) for name in names]
-            self._tags = [watched.AddObserver(event, lambda *told: self._on_change()) for event in events]
+            for name in ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved"):
+                self._observe(watched, getattr(watched, name))
+        for each in self._nodes:
+            if each is not None:
+                self._observe(each, each.TransformModifiedEvent)
 
     def stop(self) -> None:
         """Watch nothing."""
-        if self._watched is not None:
-            for each in self._tags:
-                self._watched.RemoveObserver(each)
-        self._node, self._watched, self._tags = None, None, []
+        for watched, tag in self._tags:
+            watched.RemoveObserver(tag)
+        self._nodes, self._tags = (None, None), []
+
+    def _observe(self, watched: Node, event: int) -> None:
+        self._tags.append((watched, watched.AddObserver(event, lambda *told: self._on_change())))

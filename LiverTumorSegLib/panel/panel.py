@@ -137,7 +137,7 @@ class Panel:
     def show(self) -> None:
         """Bring everything up to date."""
         if self.parameters is not None:
-            self._watch.start(self.results.node)
+            self._watch.start(self.results.node, self.results.volume)
             self._table.show()
             self._correction.show(self.results.node, self.results.volume)
             self._show_run()

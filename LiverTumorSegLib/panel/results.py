@@ -44,10 +44,10 @@ class Results:
         node: the segmentation, or None.
         volume: the scan that it was made on, or None.
         rows: its lesions, the largest first, rejected ones last; saved with the scene.
-        probability: of tumour, in the world, where the networks' output is still known.
+        probability: of tumour, in the world, where the networks' output is still known; it goes with the scan.
         kinds: what sorts of lesions there are in the world, likewise.
         summary: volumes of liver and tumours, where they can be measured.
-        note: why there is no table, in one line, or nothing.
+        note: why there is no table, or no other sensitivity, in one line, or nothing.
         witness: hears of decisions on lesions.
     """
 
@@ -65,8 +65,10 @@ class Results:
         self.summary: scene.Summary | None = None
         self.note = ""
         self._kept: dict[str, Result] = {}
+        self._said: sitk.Image | None = None
         self.probability: sitk.Image | None = None
         self.kinds: Sequence[LesionKind] = ()
+        self._lost_sight = ""
         self._measure = Later(surroundings.timer, self.measure)
         self._redraw = Later(surroundings.timer, self._redraw_now)
         self._blinker = Blinker(surroundings.timer)
@@ -90,7 +92,10 @@ class Results:
             self._show(node, volume_of(node) if node is not None else None)
 
     def node_removed(self, node: Node) -> None:
-        """Let go of a node that was deleted."""
+        """Let go of a node that is about to be deleted, and delete its lesion table, too."""
+        table = scene.lesion_table_of(node)
+        if table is not None:  # a moment later: whatever deletes the node may hold on to the table, too
+            self._at.timer.after(0.0, lambda: scene.remove_unused_table(table))
         self._kept = {key: kept for key, kept in self._kept.items() if node not in (kept.node, kept.volume)}
         if node is self.node:
             self.show(None)
@@ -118,7 +123,21 @@ class Results:
         """Why the sensitivity cannot be changed, or nothing."""
         if self.node is None:
             return "There is no result yet."
-        return "" if self.result is not None and self.volume is not None else FROM_FILE
+        return self._lost_sight if self.result is not None and self.volume is not None else FROM_FILE
+
+    def follow(self) -> None:
+        """Have `probability` and `kinds` where the scan lies now; neither, where nothing tells where that is."""
+        self.probability, self.kinds, self._lost_sight = None, (), ""
+        result = self.result
+        if result is None or self.volume is None:
+            return
+        try:
+            movement = scene.movement_of(result.segmentation.image, self.volume)
+            if self._said is not None:
+                self.probability = scene.moved_image(self._said, movement, self.volume)
+            self.kinds = scene.moved_kinds(result.segmentation.kinds, movement)
+        except LiverTumorSegError as error:
+            self._lost_sight = f"What the networks said no longer fits the scan: {error}"
 
     def measure(self) -> None:
         """Find and measure the lesions as the segments are now; decisions stay with the lesions they were made on."""
@@ -127,6 +146,7 @@ class Results:
         if self.node is None or self.volume is None:
             self.note = "" if self.node is None else "The scan of this segmentation is not in the scene."
         else:
+            self.follow()
             try:
                 self.summary = scene.summary_of(self.node, self.volume)
                 placed = scene.lesions_in(self.node, self.volume, self.probability, self.kinds)
@@ -187,24 +207,39 @@ class Results:
             self._redraw.ask(_SOON if self._redraw_seconds < _QUICK_SECONDS else _LATER)
 
     def _redraw_now(self) -> None:
-        result, value = self.result, self._wanted_sensitivity
-        if result is None or self.node is None:
+        result, node, volume = self.result, self.node, self.volume
+        if result is None or node is None or volume is None:
             return
-        if scene.is_edited(self.node):
-            if not self._at.messages.ask(_LOSE_EDITS.format(name=self.node.GetName(), value=value)):
-                self._on_sensitivity(made_at_sensitivity(self.node))
-                return
-            self._at.save_for_undo(self.node)
+        try:
+            drawn = self._drawn_anew(result, node, volume)
+        except LiverTumorSegError as error:
+            drawn, self.note = False, f"Nothing was drawn anew: {error}"
+        if not drawn:
+            self._on_sensitivity(made_at_sensitivity(node))
+        self._on_change()
+
+    def _drawn_anew(self, result: Result, node: Node, volume: Node) -> bool:
+        """Draw at the sensitivity that is wanted, unless the user keeps what was edited.
+
+        Raises:
+            LiverTumorSegError: it cannot be drawn; nothing was asked or noted for Undo where the scan is the reason.
+        """
+        value = self._wanted_sensitivity
+        scene.movement_of(result.segmentation.image, volume)
+        if scene.is_edited(node):
+            if not self._at.messages.ask(_LOSE_EDITS.format(name=node.GetName(), value=value)):
+                return False
+            self._at.save_for_undo(node)
         self._blinker.stop()
         began = time.perf_counter()
         again = result.segmentation.with_sensitivity(value)
         with self.witness.redrawing(value):
-            self._write(lambda: scene.redraw(again, self.node, self.volume, replace_edited=True))
+            self._write(lambda: scene.redraw(again, node, volume, replace_edited=True))
         self._redraw_seconds = time.perf_counter() - began
-        self._kept[self.node.GetID()] = replace(result, segmentation=again)
+        self._kept[node.GetID()] = replace(result, segmentation=again)
         self.rows = [row for row in self.rows if row.decision != "rejected"]  # they are drawn again
         self._measure.ask(_LATER)
-        self._on_change()
+        return True
 
     def _show(self, node: Node | None, volume: Node | None) -> None:
         self._blinker.stop()
@@ -212,8 +247,7 @@ class Results:
         self.node, self.volume = node, volume
         result = self.result
         evidence = result.segmentation.evidence if result is not None else None
-        self.probability = evidence.tumour_probability() if evidence is not None else None
-        self.kinds = result.segmentation.kinds if result is not None else ()
+        self._said = evidence.tumour_probability() if evidence is not None else None
         self.rows = self._remembered()
         self._on_sensitivity(made_at_sensitivity(node) if node is not None else 1.0)
         self.measure()

@@ -103,6 +103,7 @@ class ResultsSection:
         results = self._results
         if results.node is None:
             raise OutputError("export: wanted a segmentation, got none: it was deleted")
+        results.follow()
         # As the table shows them: it remembers more than this session's networks said.
         types = scene.types_of(results.node, [row.lesion for row in results.rows if row.decision != "rejected"])
         return scene.export_segmentation(results.node, results.volume, folder, formats, results.probability, types)

@@ -23,15 +23,16 @@ from .changes import Change
 from .editing import LiverKeeper, prepare_editor
 from .export import FORMATS, export_segmentation
 from .lesions import PlacedLesion, Rejected, Summary, lesions_in, reject_lesion, restore_lesion, summary_of, types_of
+from .moving import moved_image, moved_kinds, movement_of
 from .packages import ensure_packages
 from .segments import ATTRIBUTE_PREFIX, is_edited
 from .sessions import note_session, sessions_in
-from .tables import LesionRow, lesion_table_of, read_lesion_table, write_lesion_table
+from .tables import LesionRow, lesion_table_of, read_lesion_table, remove_unused_table, write_lesion_table
 from .views import jump_to
 from .volumes import add_volume, image_from_volume
 from .voxels import labels_from_segmentation
 from .watching import SessionWatch
-from .writing import add_segmentation, provenance_attributes, redraw, write_segmentation
+from .writing import add_segmentation, check_target, provenance_attributes, redraw, write_segmentation
 
 __all__ = [
     "ATTRIBUTE_PREFIX",
@@ -47,6 +48,7 @@ __all__ = [
     "add_segmentation",
     "add_volume",
     "centre_3d",
+    "check_target",
     "ensure_packages",
     "errors_shown",
     "export_dicom",
@@ -57,12 +59,16 @@ __all__ = [
     "labels_from_segmentation",
     "lesion_table_of",
     "lesions_in",
+    "moved_image",
+    "moved_kinds",
+    "movement_of",
     "note_session",
     "prepare_editor",
     "provenance_attributes",
     "read_lesion_table",
     "redraw",
     "reject_lesion",
+    "remove_unused_table",
     "restore_lesion",
     "series_description",
     "sessions_in",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from .segments import SURFACE
 from .voxels import labels_from_segmentation
 
 FORMATS = ("seg.nrrd", "nii.gz", "stl", "obj", "csv")
+_PUNCTUATION = " _.()$!~#'%^{}-"
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)  # devices, to Windows
 _Logic = slicer.vtkSlicerSegmentationsModuleLogic
 
 
@@ -42,7 +46,8 @@ def export_segmentation(
     Args:
         segmentation_node: with liver and tumours.
         volume_node: the scan that they belong to.
-        folder: where.
+        folder: where. Files are called as the node; surfaces, which Slicer writes, in ASCII: where letters of other
+            scripts are left out, a checksum of the name stands for them.
         formats: some of `FORMATS`: "seg.nrrd", all segments with names, colours and tags; "nii.gz", labels 0/1/2
             on the scan's voxels; "stl", a file each segment; "obj", one file with its colours (.mtl); "csv", the
             lesions with the columns of `lesions.csv`.
@@ -141,9 +146,7 @@ def _write_surfaces(segmentation_node: Any, folder: Path, kind: str) -> None:
     if not had_surfaces:
         segmentation_node.CreateClosedSurfaceRepresentation()
     try:
-        done = _Logic.ExportSegmentsClosedSurfaceRepresentationToFiles(
-            str(folder), segmentation_node, None, kind, True, 1.0, False
-        )
+        done = _export_surfaces(segmentation_node, folder, kind)
         surfaces = [segmentation.GetSegment(each).GetRepresentation(SURFACE) for each in segmentation.GetSegmentIDs()]
         wanted = sum(bool(surface and surface.GetNumberOfPoints()) for surface in surfaces)
     finally:
@@ -156,6 +159,34 @@ def _write_surfaces(segmentation_node: Any, folder: Path, kind: str) -> None:
         raise OSError(f"{got} of {wanted} STL files: two segments have one name, or one that no file may have")
 
 
-def _safe(name: str) -> str:
-    """A node's name as a file's; the characters that Slicer keeps, too."""
-    return re.sub(r"[^A-Za-z0-9 _.()$!~#'%^{}-]", "", name).strip(" .") or "segmentation"
+def _export_surfaces(segmentation_node: Any, folder: Path, kind: str) -> bool:
+    """Let Slicer write surfaces; it names the files after the node, and leaves out all but ASCII of that."""
+    name = segmentation_node.GetName()
+    with slicer.util.NodeModify(segmentation_node):
+        segmentation_node.SetName(_safe(name, ascii_only=True))
+        try:
+            return bool(
+                _Logic.ExportSegmentsClosedSurfaceRepresentationToFiles(
+                    str(folder), segmentation_node, None, kind, True, 1.0, False
+                )
+            )
+        finally:
+            segmentation_node.SetName(name)
+
+
+def _safe(name: str, ascii_only: bool = False) -> str:
+    """A node's name as a file's: letters and digits of all scripts, and the punctuation that Slicer keeps.
+
+    Where more than punctuation is lost, a checksum of the name stands for it, so that no two names become one.
+    """
+    whole = unicodedata.normalize("NFC", name)
+    kept = "".join(each for each in whole if _is_safe(each, ascii_only)).strip(" .") or "segmentation"
+    if any(not each.isascii() and not _is_safe(each, ascii_only) for each in whole):
+        kept += f" {hashlib.sha256(whole.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"_{kept}" if _RESERVED.match(kept) else kept
+
+
+def _is_safe(character: str, ascii_only: bool) -> bool:
+    if character.isascii():
+        return character.isalnum() or character in _PUNCTUATION
+    return not ascii_only and unicodedata.category(character)[0] in "LMN"  # letters, their marks, numbers

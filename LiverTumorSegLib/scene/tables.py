@@ -37,6 +37,7 @@ COLUMNS = {
 TYPE_COLUMN = {"type": vtk.vtkStringArray}
 """One more column, where any lesion has a type."""
 _TABLE, _RECORD = ATTRIBUTE_PREFIX + "LesionTable", ATTRIBUTE_PREFIX + "LesionRecord"
+_OWNER = ATTRIBUTE_PREFIX + "LesionTableOf"  # back from the table: clones of a segmentation refer to its table, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ def write_lesion_table(
 ) -> slicer.vtkMRMLTableNode:
     """Write the lesion table of a segmentation; it has one, which is made the first time and used again after that.
 
+    A clone of a segmentation begins with the rows of what it was cloned from, and gets a table of its own here.
+
     The node refers to it, so both are saved with the scene. A hidden text node keeps what the table does not show,
     the voxels of each lesion, so that decisions find their lesions and rejected ones can be restored after reading
     the scene again.
@@ -73,8 +76,13 @@ def write_lesion_table(
     """
     if segmentation_node.GetScene() is not scene:
         raise OutputError(f"{segmentation_node.GetName()}: wanted a segmentation of this scene, got one of another")
-    table = _referenced(segmentation_node, _TABLE, "vtkMRMLTableNode", f"{segmentation_node.GetName()} lesions")
-    record = _referenced(table, _RECORD, "vtkMRMLTextNode", f"{table.GetName()} record")
+    table = lesion_table_of(segmentation_node)
+    if table is None or table.GetNodeReference(_OWNER) not in (None, segmentation_node):
+        table = _added(segmentation_node, _TABLE, "vtkMRMLTableNode", f"{segmentation_node.GetName()} lesions")
+    table.SetNodeReferenceID(_OWNER, segmentation_node.GetID())
+    record = table.GetNodeReference(_RECORD)
+    if record is None:
+        record = _added(table, _RECORD, "vtkMRMLTextNode", f"{table.GetName()} record")
     record.SetHideFromEditors(True)
     columns = vtk.vtkTable()
     typed = has_types([row.lesion.lesion for row in rows])
@@ -110,12 +118,27 @@ def read_lesion_table(segmentation_node: slicer.vtkMRMLSegmentationNode) -> list
         raise OutputError(f"{record.GetName()}: wanted the record of a lesion table, got {error}") from error
 
 
-def _referenced(node: Any, role: str, kind: str, name: str) -> Any:
-    found = node.GetNodeReference(role)
-    if found is None:
-        found = node.GetScene().AddNewNodeByClass(kind, node.GetScene().GenerateUniqueName(name))
-        node.SetNodeReferenceID(role, found.GetID())
-    return found
+def remove_unused_table(table: slicer.vtkMRMLTableNode) -> None:
+    """Delete a lesion table with its record, once no segmentation refers to it.
+
+    Nothing happens where the table has left its scene, or while the scene is being closed, read or restored.
+    """
+    scene = table.GetScene()
+    if scene is None or scene.IsClosing() or scene.IsImporting() or scene.IsRestoring():
+        return
+    kind = "vtkMRMLSegmentationNode"
+    nodes = (scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind)))
+    if not any(lesion_table_of(each) is table for each in nodes):
+        for each in (table.GetNodeReference(_RECORD), table):
+            if each is not None:
+                scene.RemoveNode(each)
+
+
+def _added(node: Any, role: str, kind: str, name: str) -> Any:
+    """A new node that a node refers to."""
+    added = node.GetScene().AddNewNodeByClass(kind, node.GetScene().GenerateUniqueName(name))
+    node.SetNodeReferenceID(role, added.GetID())
+    return added
 
 
 def _cells(row: LesionRow, typed: bool) -> Any:

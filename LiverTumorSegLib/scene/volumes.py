@@ -49,11 +49,7 @@ def add_volume(image: sitk.Image, scene: slicer.vtkMRMLScene, name: str) -> slic
     voxels.SetDimensions(*image.GetSize())
     array = sitk.GetArrayFromImage(image)
     voxels.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
-    direction = LPS_TO_RAS @ np.reshape(image.GetDirection(), (3, 3))
-    matrix = np.eye(4)
-    matrix[:3, :3] = direction * image.GetSpacing()
-    matrix[:3, 3] = LPS_TO_RAS @ image.GetOrigin()
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras_of(image)))
     node.SetAndObserveImageData(voxels)
     node.CreateDefaultDisplayNodes()
     return node
@@ -78,6 +74,14 @@ def ijk_to_ras(volume_node: Any) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def ijk_to_ras_of(image: sitk.Image) -> np.ndarray:
+    """4 x 4: an image's voxel indices -> RAS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = LPS_TO_RAS @ np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = LPS_TO_RAS @ image.GetOrigin()
+    return matrix
 
 
 def world_matrix(volume_node: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +15,7 @@ import slicer
 from ..errors import OutputError
 from ..lesions import bounding_slices, iterate_components
 from ..segmentation import TUMOUR, Segmentation, SegmentStyle
+from .moving import labels_now
 from .segments import (
     ALGORITHM_TYPE,
     ATTRIBUTE_PREFIX,
@@ -61,6 +63,30 @@ def add_segmentation(volume_node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkM
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def check_target(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    *,
+    replace_edited: bool = False,
+) -> None:
+    """Refuse a segmentation node that `write_segmentation` would refuse, before the networks are asked for anything.
+
+    Raises:
+        OutputError: the nodes are not in one scene, or a person has edited, added or removed a segment and
+            `replace_edited` is off.
+    """
+    scene, name = volume_node.GetScene(), segmentation_node.GetName()
+    if scene is None or segmentation_node.GetScene() is not scene:
+        names = f"{name}, {volume_node.GetName()}"
+        raise OutputError(f"{names}: wanted nodes of one scene, got one that was deleted or is elsewhere")
+    work = edits(segmentation_node)
+    if work and not replace_edited:
+        raise OutputError(
+            f"{name}: wanted a segmentation that is empty or as LiverTumorSeg left it, "
+            f"got one in which a person has edited, added or removed {', '.join(work)}"
+        )
 
 
 def write_segmentation(
@@ -117,19 +143,23 @@ def redraw(
 ) -> None:
     """Show the same scan's result with other labels, for example of another sensitivity.
 
+    Where the scan was moved since, by a transform for example, the labels go with it.
+
     Only voxels, provenance and, where they are shown, surfaces change: names, colours, visibility and opacities
     stay as the user has them. Lesions stay one segment or one each as they were written; with one each, a lesion
     keeps its segment as long as it overlaps with what was there, and a new one gets the first free number.
 
     Args:
-        segmentation: on the volume's voxels.
+        segmentation: on the voxels that the volume has, or had where its image was taken.
         segmentation_node: as `write_segmentation` left it.
         volume_node: the volume that was segmented.
         replace_edited: as in `write_segmentation`.
 
     Raises:
-        OutputError: as in `write_segmentation`.
+        OutputError: as in `write_segmentation`, or the volume lies elsewhere and has other voxels.
+        ImageError: the volume lies under a warp, or its axes are not at right angles.
     """
+    segmentation = dataclasses.replace(segmentation, labels=labels_now(segmentation, volume_node))
     _check(segmentation, segmentation_node, volume_node, replace_edited)
     target = segmentation_node.GetSegmentation()
     before = _shown_now(target)
@@ -170,22 +200,14 @@ def provenance_attributes(segmentation: Segmentation) -> dict[str, str]:
 
 
 def _check(segmentation: Segmentation, segmentation_node: Any, volume_node: Any, replace_edited: bool) -> None:
-    scene, name = volume_node.GetScene(), volume_node.GetName()
-    if scene is None or segmentation_node.GetScene() is not scene:
-        names = f"{segmentation_node.GetName()}, {name}"
-        raise OutputError(f"{names}: wanted nodes of one scene, got one that was deleted or is elsewhere")
+    check_target(segmentation_node, volume_node, replace_edited=replace_edited)
+    name = volume_node.GetName()
     voxels, got = volume_node.GetImageData(), segmentation.labels.GetSize()
     wanted = voxels.GetDimensions() if voxels else (0, 0, 0)
     if wanted != got:
         raise OutputError(f"{name}: wanted labels of {wanted} voxels, got {got}")
     if not same_place(segmentation.labels, volume_node):
         raise OutputError(f"{name}: wanted labels where the volume lies, got other geometry; moved?")
-    work = edits(segmentation_node)
-    if work and not replace_edited:
-        raise OutputError(
-            f"{segmentation_node.GetName()}: wanted a segmentation that is empty or as LiverTumorSeg left it, "
-            f"got one in which a person has edited, added or removed {', '.join(work)}"
-        )
 
 
 def _cut_labels(labels: sitk.Image) -> tuple[np.ndarray, tuple[slice, ...]]:

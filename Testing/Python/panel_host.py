@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 import slicer
 
 import shapes
+from LiverTumorSegLib.lesions import LesionKind, find_lesions
 from LiverTumorSegLib.scene import add_volume
 from panel_stand_ins import Surroundings
 from slicer_host.modules import open_module
@@ -97,10 +99,17 @@ def smaller_of(two_lesions) -> sitk.Image:
     return sitk.Cast(parts == 2, sitk.sitkUInt8) * 2
 
 
-def done(panel: Opened, two_lesions, name: str = "CT"):
+def kinds_of(labels: sitk.Image, **scores: float) -> tuple[LesionKind, ...]:
+    """What a worker calls the lesions of a label map, the largest first: names and how sure it is."""
+    pairs = zip(scores.items(), find_lesions(labels), strict=True)
+    return tuple(LesionKind(name, score, lesion.centroid_ras_mm) for (name, score), lesion in pairs)
+
+
+def done(panel: Opened, two_lesions, name: str = "CT", **said: object):
     """Apply, and answer in the worker's place; returns the volume's and the segmentation's node."""
     scan, labels = two_lesions
     volume = panel.add(scan, name)
     panel.ui.applyButton.click()
-    panel.at.client.end("on_done", shapes.segmentation_of(panel.at.client.runs[-1][0], labels))
+    made = shapes.segmentation_of(panel.at.client.runs[-1][0], labels)
+    panel.at.client.end("on_done", dataclasses.replace(made, **said))
     return volume, panel.parameters.segmentation

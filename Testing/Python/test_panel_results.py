@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import sys
 
 import pytest
@@ -14,11 +13,10 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install 'LiverTumor
 import slicer
 
 import shapes
-from LiverTumorSegLib.lesions import LesionKind
 from LiverTumorSegLib.scene import add_segmentation, labels_from_segmentation, write_segmentation
-from panel_host import done, opened_module, smaller_of, two_lesions_of
+from panel_host import done, kinds_of, opened_module, smaller_of, two_lesions_of
 from panel_stand_ins import Surroundings
-from slicer_host.nodes import voxels_of
+from slicer_host.nodes import specify_geometry, voxels_of
 
 
 @pytest.fixture
@@ -78,6 +76,16 @@ def test_a_rejected_lesion_becomes_liver_and_comes_back_by_accept_and_by_undo(pa
     panel.at.timer.pass_by(1)
     assert (now() == wanted).all()
     assert "rejected" not in [row[-1] for row in panel.rows()]
+
+
+def test_a_decision_stays_with_its_lesion_when_the_segments_are_put_on_another_grid(panel, two_lesions):
+    volume, node = done(panel, two_lesions)
+    panel.ui.lesionTableWidget.setCurrentCell(1, 0)
+    panel.ui.acceptButton.click()
+    assert [row[-1] for row in panel.rows()] == ["", "accepted"]
+    specify_geometry(node, volume, (1.0, 1.0, 0.5))
+    panel.at.timer.pass_by(1)
+    assert [row[-1] for row in panel.rows()] == ["", "accepted"]
 
 
 def test_what_is_painted_is_in_the_table_a_moment_later(panel, two_lesions):
@@ -146,13 +154,7 @@ class Scaled:
 
 
 def with_evidence(panel, two_lesions):
-    scan, labels = two_lesions
-    volume = panel.add(scan)
-    panel.ui.applyButton.click()
-    made = shapes.segmentation_of(panel.at.client.runs[-1][0], labels)
-    evidence = Scaled(labels, smaller_of(two_lesions))
-    panel.at.client.end("on_done", dataclasses.replace(made, evidence=evidence))
-    return volume, panel.parameters.segmentation
+    return done(panel, two_lesions, evidence=Scaled(two_lesions[1], smaller_of(two_lesions)))
 
 
 def test_the_slider_draws_the_lesions_anew(panel, two_lesions):
@@ -220,13 +222,7 @@ def test_what_is_ticked_is_exported(panel, two_lesions, tmp_path):
 def test_types_of_lesions_are_exported_also_where_what_the_networks_said_is_no_longer_known(
     panel, two_lesions, tmp_path
 ):
-    _, node = done(panel, two_lesions)
-    kinds = tuple(
-        LesionKind(name, score, row.lesion.lesion.centroid_ras_mm)
-        for row, name, score in zip(panel.results.rows, ("cyst", "hcc"), (0.5, 0.75), strict=True)
-    )
-    panel.results.kinds = kinds
-    panel.results.measure()
+    _, node = done(panel, two_lesions, kinds=kinds_of(two_lesions[1], cyst=0.5, hcc=0.75))
     panel.results.close()  # as when the scene is closed, and opened again
     panel.results.show(node)
     assert panel.ui.sensitivitySlider.toolTip.startswith("Only for a result of this session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import numpy as np
 import pytest
@@ -293,6 +294,51 @@ def test_a_name_that_is_no_file_s_is_made_one(scan, scene, tmp_path):
     volume, node = written(scan, scene)
     node.SetName("../a/b: c?")
     assert [path.name for path in export_segmentation(node, volume, tmp_path, ["nii.gz"])] == ["ab c.nii.gz"]
+
+
+@pytest.mark.parametrize("names", [("检查一", "检查二"), ("हिं", "हां"), ("CT 🙂", "CT 🙃"), ("Müller", "Moller")])
+def test_scans_with_other_names_have_other_files_in_any_script(names, scan, scene, tmp_path):
+    volume, node = written(scan, scene)
+    kinds = ("seg.nrrd", "nii.gz", "stl", "obj", "csv")
+    files = []
+    for name in names:
+        node.SetName(f"{name} segmentation")
+        files += export_segmentation(node, volume, tmp_path, kinds)
+        assert node.GetName() == f"{name} segmentation"
+    assert len(list(tmp_path.iterdir())) == len(files) == 14
+
+
+def test_files_keep_the_letters_of_any_script_and_surfaces_an_ascii_name(scan, scene, tmp_path):
+    volume, node = written(scan, scene)
+    node.SetName("检查一/Scho\u0308n 2")  # an o, and a mark above it
+    nifti, *surfaces = export_segmentation(node, volume, tmp_path, ["nii.gz", "stl", "obj"])[::-1]
+    assert nifti.name == "检查一Schön 2.nii.gz"
+    (stem,) = {path.name.partition("_")[0].partition(".")[0] for path in surfaces}
+    assert re.fullmatch(r"Schn 2 [0-9a-f]{8}", stem)
+    assert sorted(path.name for path in surfaces) == [
+        f"{stem}.mtl",
+        f"{stem}.obj",
+        f"{stem}_liver.stl",
+        f"{stem}_tumour.stl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("con", "_con"),
+        ("LPT1.x", "_LPT1.x"),
+        ("nul .", "_nul"),
+        ("console", "console"),
+        ("com1 a", "com1 a"),
+        ("..", "segmentation"),
+    ],
+)
+def test_no_file_has_a_name_that_windows_keeps_for_itself(name, stem, scan, scene, tmp_path):
+    volume, node = written(scan, scene)
+    node.SetName(name)
+    assert [path.name for path in export_segmentation(node, volume, tmp_path, ["nii.gz"])] == [f"{stem}.nii.gz"]
+    assert export_segmentation(node, volume, tmp_path, ["stl"])[0].name == f"{stem}_liver.stl"
 
 
 @pytest.mark.parametrize("name", ["liver/left", "tumour", "x" * 300])

@@ -25,9 +25,9 @@ import LiverTumorSegLib.segmenter
 import test_segmenter
 from LiverTumorSegLib.errors import LiverTumorSegError, OutputError
 from LiverTumorSegLib.panel import sample
-from LiverTumorSegLib.scene import add_volume
+from LiverTumorSegLib.scene import add_segmentation, add_volume
 from LiverTumorSegLib.training.synthesis import cases
-from slicer_host.nodes import LPS_TO_RAS, places_of, result_for, voxels_of
+from slicer_host.nodes import LPS_TO_RAS, moved_by, places_of, result_for, voxels_of
 from slicer_host.scripted_module import MODULE_FOLDER
 
 MODULE = MODULE_FOLDER / "LiverTumorSeg.py"
@@ -159,6 +159,51 @@ def test_the_logic_writes_into_the_segmentation_that_it_is_given(module, scene, 
     node = logic.segment(volume, bundle=test_segmenter.bundle())
     assert logic.segment(volume, node, bundle=test_segmenter.bundle()) is node
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def test_a_segmentation_that_may_not_be_replaced_is_refused_before_the_networks_run(
+    module, scene, engines, ellipsoid_scan, oblique
+):
+    volume = add_volume(bright_scan(ellipsoid_scan, oblique)[0], scene, "CT")
+    logic, told = module.LiverTumorSegLogic(), []
+    edited = logic.segment(volume, bundle=test_segmenter.bundle())
+    edited.GetSegmentation().AddEmptySegment("vessels", "vessels")
+    elsewhere = slicer.vtkMRMLScene().AddNewNodeByClass("vtkMRMLSegmentationNode")
+    for node, wanted in ((edited, "a person has edited, added or removed vessels"), (elsewhere, "nodes of one scene")):
+        with pytest.raises(OutputError, match=wanted):
+            logic.segment(volume, node, bundle=test_segmenter.bundle(), progress=lambda *step: told.append(step))
+    assert told == []
+
+
+def test_a_result_that_could_not_be_written_is_kept(module, scene, engines, ellipsoid_scan, oblique):
+    volume = add_volume(bright_scan(ellipsoid_scan, oblique)[0], scene, "CT")
+    logic, node = module.LiverTumorSegLogic(), add_segmentation(volume)
+
+    def edit(step: str, share: float) -> None:
+        node.GetSegmentation().AddEmptySegment("vessels", "vessels")
+
+    with pytest.raises(OutputError, match="a person has edited, added or removed vessels"):
+        logic.segment(volume, node, bundle=test_segmenter.bundle(), progress=edit)
+    node.GetSegmentation().RemoveAllSegments()
+    logic.redraw(1.0)
+    assert len(voxels_of(node, "liver"))
+
+
+def test_a_result_is_drawn_at_another_sensitivity_where_its_scan_was_moved_to(
+    module, scene, engines, ellipsoid_scan, oblique
+):
+    volume = add_volume(bright_scan(ellipsoid_scan, oblique)[0], scene, "CT")
+    logic = module.LiverTumorSegLogic()
+    node = logic.segment(volume, bundle=test_segmenter.bundle())
+    before = places_of(node, "tumour")
+    moved_by([[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], volume)
+    logic.redraw(1.0)
+    np.testing.assert_allclose(places_of(node, "tumour"), np.add(before, (3, 0, 0)))
+    assert node.GetTransformNodeID() == volume.GetTransformNodeID()
+    volume.HardenTransform()
+    slicer.util.arrayFromVolume(volume)[0, 0, 0] += 1
+    with pytest.raises(OutputError, match="CT: wanted the scan that was segmented, got other voxels elsewhere"):
+        logic.redraw(1.0)
 
 
 def test_a_volume_deleted_during_the_run_leaves_no_segmentation(module, scene, engines, ellipsoid_scan, oblique):
