@@ -97,7 +97,8 @@ def voted_lesions(result: Segmentation, in_organ: bool = False) -> list[Voxels]:
     assert evidence is not None
     least = evidence.rules.min_lesion_ml / evidence.geometry.voxel_ml
     lesions = []
-    for box, mask in iterate_components(evidence.tumour > np.maximum(evidence.liver, 0)):
+    voted = evidence.tumour + np.float32(np.log(evidence.base_factor)) > np.maximum(evidence.liver, 0)
+    for box, mask in iterate_components(voted):
         if np.count_nonzero(mask) >= least:
             liver, tumour = (each[box][mask].astype(np.float32) for each in (evidence.liver, evidence.tumour))
             lesions.append(Voxels(_stacked(liver, tumour, in_organ), np.full(liver.size, TUMOUR)))
@@ -169,6 +170,14 @@ def matched_threshold(threshold: float, lesions: Sequence[Voxels], ratio: float)
     if kept in (0, len(lesions)) or threshold in (0.0, 1.0):
         return carried_over(threshold, ratio)
     return (after[kept - 1] + after[kept]) / 2
+
+
+def scaled_odds(probability: float, factor: float) -> float:
+    """The probability whose odds are so many times as high."""
+    if probability in (0.0, 1.0):
+        return probability
+    odds = probability / (1 - probability) * factor
+    return float(odds / (1 + odds))
 
 
 def carried_over(probability: float, ratio: float) -> float:

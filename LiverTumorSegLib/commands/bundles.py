@@ -109,6 +109,7 @@ def calibrate_bundle(options: argparse.Namespace, console: Console) -> None:
         "negative log likelihood of tumour or not, a voxel": found.loss,
         "expected error of the tumour's probability": found.expected_error,
         "min_lesion_probability": found.min_lesion_probability,
+        "tumour_odds": found.tumour_odds,
     }
     lines = [f"{name}: {before:.4g} -> {after:.4g}" for name, (before, after) in named.items()]
     console.result("calibration", content, "\n".join([*lines, str(new.path)]))

@@ -26,6 +26,8 @@ class Postprocessing:
             factor f lowers the odds of this threshold by f. It is about probabilities as `Stage.temperature`
             leaves them: one that was chosen on others drops other lesions when a temperature is set, more of them
             above 1. `livertumorseg bundle calibrate` therefore sets it anew, to keep as many of its scans' lesions.
+        tumour_odds: factor on the odds of tumour wherever labels are made, before any factor of the user's, and so on
+            the threshold of `min_lesion_probability`, too; reported probabilities stay as the network has them.
     """
 
     keep_liver_above: float = 0.1
@@ -35,6 +37,7 @@ class Postprocessing:
     opening_radius_voxels: int = 0
     min_lesion_ml: float = 0.0
     min_lesion_probability: float = 0.0
+    tumour_odds: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_liver_above <= 1:
@@ -46,6 +49,8 @@ class Postprocessing:
             "tumour_reach_mm": 1000,
             "min_lesion_ml": 1_000_000,
         }
+        if not 1e-6 <= self.tumour_odds <= 1e6:
+            raise RecipeError(f"postprocessing.tumour_odds: wanted 0.000001 to 1000000, got {self.tumour_odds}")
         for name, most in limits.items():
             if not 0 <= getattr(self, name) <= most:
                 raise RecipeError(f"postprocessing.{name}: wanted 0 up to {most}, got {getattr(self, name)}")

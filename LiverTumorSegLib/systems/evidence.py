@@ -29,7 +29,7 @@ def evidence_of(liver: np.ndarray, tumour: np.ndarray, geometry: GridGeometry, r
         rules: what is made of them.
     """
     first, second = (np.clip(each, -_LIMIT, _LIMIT).astype(np.float16) for each in (liver, tumour))
-    return Evidence(first, second, geometry, rules)
+    return Evidence(first, second, geometry, rules, rules.tumour_odds)
 
 
 def softmax_evidence(
@@ -82,7 +82,7 @@ def nested_evidence(
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(one_slice, range(len(liver))))
-    return Evidence(differences[0], differences[1], geometry, rules)
+    return Evidence(differences[0], differences[1], geometry, rules, rules.tumour_odds)
 
 
 def within(mask: np.ndarray, geometry: GridGeometry, reach_mm: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from ..calibration import (
     judged_voxels,
     matched_threshold,
     negative_log_likelihood,
+    scaled_odds,
     voted_lesions,
 )
 from ..errors import BundleError, LiverTumorSegError
@@ -46,7 +47,7 @@ class Calibration:
         temperature: before and after.
         loss: negative log likelihood a voxel of being tumour or not, before and after.
         expected_error: of the tumour's probability, before and after; see `Reliability.expected_error`.
-        min_lesion_probability: the recipe's rule, before and after.
+        min_lesion_probability, tumour_odds: the recipe's rules, before and after.
         scans: which ones.
         voxels: how many of theirs were judged, a quarter of those found.
     """
@@ -56,6 +57,7 @@ class Calibration:
     loss: tuple[float, float]
     expected_error: tuple[float, float]
     min_lesion_probability: tuple[float, float]
+    tumour_odds: tuple[float, float]
     scans: range
     voxels: int
 
@@ -129,13 +131,17 @@ def fitted(recipe: Recipe, found: Sequence[Voxels], scans: range, lesions: Seque
     curves = Reliability(), Reliability()
     for curve, times in zip(curves, (1.0, ratio), strict=True):
         curve.add(voxels, times)
-    rule = recipe.postprocessing.min_lesion_probability
+    rule, odds = recipe.postprocessing.min_lesion_probability, recipe.postprocessing.tumour_odds
+    new_odds = round(odds ** (1 / ratio), 4)  # the same voxels are tumour
+    # The odds count in the rule, too; it is matched without them.
+    threshold = scaled_odds(matched_threshold(scaled_odds(rule, 1 / odds), lesions, ratio), new_odds)
     return Calibration(
         stage.name,
         (stage.temperature, temperature),
         (negative_log_likelihood(voxels, 1.0, TUMOUR), negative_log_likelihood(voxels, ratio, TUMOUR)),
         (curves[0].expected_error(), curves[1].expected_error()),
-        (rule, round(matched_threshold(rule, lesions, ratio), 4)),
+        (rule, round(threshold, 4)),
+        (odds, new_odds),
         scans,
         voxels.labels.size,
     )
@@ -158,6 +164,8 @@ def write_calibrated(bundle: Bundle, found: Calibration, folder: Path, bodies: P
     }
     before, after = found.min_lesion_probability
     changed = f"The rule min_lesion_probability went with it, from {before:.3g} to {after:.3g}."
+    if found.tumour_odds[0] != found.tumour_odds[1]:
+        changed += " The rule tumour_odds went from {:.3g} to {:.3g}.".format(*found.tumour_odds)
     paragraph = CARD.format(
         stage=found.stage,
         temperature=found.temperature[1],
@@ -180,7 +188,8 @@ def write_calibrated(bundle: Bundle, found: Calibration, folder: Path, bodies: P
 def calibrated_recipe(recipe: Recipe, found: Calibration) -> Recipe:
     """The recipe with the new temperature and the rule that goes with it."""
     last = dataclasses.replace(recipe.stages[-1], temperature=found.temperature[1])
-    rules = dataclasses.replace(recipe.postprocessing, min_lesion_probability=found.min_lesion_probability[1])
+    (_, threshold), (_, odds) = found.min_lesion_probability, found.tumour_odds
+    rules = dataclasses.replace(recipe.postprocessing, min_lesion_probability=threshold, tumour_odds=odds)
     return dataclasses.replace(recipe, stages=(*recipe.stages[:-1], last), postprocessing=rules)
 
 

@@ -59,6 +59,17 @@ def test_a_calibrated_bundle_is_a_new_one_with_the_same_weights(ruled: Bundle, t
     assert text.count("## Calibration") == 1
 
 
+def test_the_odds_of_tumour_go_with_the_temperature_so_that_the_same_voxels_are_tumour(ruled: Bundle) -> None:
+    rules = dataclasses.replace(ruled.recipe.postprocessing, tumour_odds=16.0)
+    recipe = dataclasses.replace(ruled.recipe, postprocessing=rules)
+    # T = 4 / ln 4, as above. Odds of 9 / 16 for a lesion become (9 / 16) ** (ln 4 / 4), and 16 ** (ln 4 / 4) times it.
+    found = fitted(recipe, [_three(4.0)], range(1))
+    after = calibrated_recipe(recipe, found).postprocessing
+    assert after.tumour_odds == pytest.approx(16 ** (np.log(4) / 4), abs=1e-3)
+    odds = 9 ** (np.log(4) / 4)
+    assert after.min_lesion_probability == pytest.approx(odds / (1 + odds), abs=1e-3)
+
+
 def test_calibrating_a_calibrated_bundle_starts_from_its_temperature(ruled: Bundle) -> None:
     first = fitted(ruled.recipe, [_three(4.0)], range(1))
     after = calibrated_recipe(ruled.recipe, first)

@@ -86,6 +86,7 @@ def test_a_value_of_another_kind_or_an_unknown_key_is_named(
         ({"postprocessing": {"min_liver_contact": -1}}, "postprocessing.min_liver_contact: wanted 0 up to 1, got -1.0"),
         ({"postprocessing": {"opening_radius_voxels": 99}}, "postprocessing.opening_radius_voxels: wanted 0 up to 50,"),
         ({"postprocessing": {"tumour_reach_mm": -1}}, "postprocessing.tumour_reach_mm: wanted 0 up to 1000, got -1.0"),
+        ({"postprocessing": {"tumour_odds": 0}}, "postprocessing.tumour_odds: wanted 0.000001 to 1000000, got 0.0"),
         ({"postprocessing": {"min_lesion_ml": -1}}, "postprocessing.min_lesion_ml: wanted 0 up to 1000000, got -1.0"),
         ({"crop": {"margin_mm": 1e300}}, "crop.margin_mm: wanted -10000 up to 10000, got 1e+300"),
         ({"crop": {"margin_mm": 10**400}}, "crop.margin_mm: wanted a finite number, got a whole one of 401 digits"),

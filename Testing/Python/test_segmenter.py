@@ -179,6 +179,22 @@ def test_the_sensitivity_can_be_changed_afterwards_without_a_network(engines, el
     assert more.sensitivity == 1e4
 
 
+def test_a_recipe_s_odds_of_tumour_count_like_a_sensitivity_and_leave_the_probabilities_alone(engines, ellipsoid_scan):
+    scan, truth = ellipsoid_scan((60, 60, 40), (3, 3, 3), lesions=[((0, 0, 0), 15.0)])
+    soft = sitk.SmoothingRecursiveGaussian(bright_tumours(scan, truth), 4.0)
+    rules = dataclasses.replace(RECIPE.postprocessing, tumour_odds=50.0)
+    plain, ready = (
+        segment(soft, bundle(each), modality="CT")
+        for each in (RECIPE, dataclasses.replace(RECIPE, postprocessing=rules))
+    )
+    assert ready.tumour_ml > plain.tumour_ml
+    for factor in (1.0, 0.1):
+        wanted, got = plain.with_sensitivity(50 * factor), ready.with_sensitivity(factor)
+        assert np.array_equal(sitk.GetArrayFromImage(got.labels), sitk.GetArrayFromImage(wanted.labels))
+    said = [sitk.GetArrayFromImage(each.evidence.tumour_probability()) for each in (plain, ready)]
+    assert np.array_equal(*said)
+
+
 @pytest.mark.parametrize("factor", [0.0, -1.0, 9e-7, 1.1e6, float("nan"), float("inf")])
 def test_a_sensitivity_that_is_no_factor_is_refused(factor, engines, ellipsoid_scan):
     scan, _ = ellipsoid_scan()

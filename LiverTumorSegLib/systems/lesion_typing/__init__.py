@@ -161,7 +161,7 @@ def _evidence(region: Region, kept: Sequence[Proposal], factor: float, networks:
     inside = dropped & region.organ
     liver[inside] = np.maximum(liver[inside], _SURELY)
     evidence = evidence_of(liver, lesion, region.geometry, networks.recipe.postprocessing)
-    return dataclasses.replace(evidence, base_factor=factor)
+    return dataclasses.replace(evidence, base_factor=factor * evidence.base_factor)
 
 
 def _lesion_kind(proposal: Proposal, geometry: GridGeometry, options: Typing) -> LesionKind:
