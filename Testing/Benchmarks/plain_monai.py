@@ -1,6 +1,8 @@
 """The pipeline that one would write first with MONAI, with a bundle's networks: what bench_segment compares with.
 
-python plain_monai.py SCAN BUNDLE
+python plain_monai.py SCAN BUNDLE [OVERLAP]
+
+Windows overlap by a quarter, as MONAI has it, or by OVERLAP.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from LiverTumorSegLib.networks.weights import load_weights
 
 def main() -> None:
     """Segment one scan, both stages, and save the labels."""
-    scan, bundle = sys.argv[1], Bundle.load(sys.argv[2])
+    scan, bundle, overlap = sys.argv[1], Bundle.load(sys.argv[2]), float((*sys.argv, 0.25)[3])
     labels = None
     for stage in bundle.recipe.stages:
         spacing = stage.grid.spacing_mm or 3.0
@@ -57,10 +59,10 @@ def main() -> None:
         (batch,) = DataLoader(Dataset([{"image": scan}], prepare), batch_size=1)
         volume = batch["image"].as_tensor()
         box = (slice(None),) * 3 if labels is None else where(volume[0], labels, spacing)
-        inferer = SlidingWindowInferer((96, 96, 64), overlap=0.25, mode="gaussian")
+        inferer = SlidingWindowInferer((96, 96, 64), overlap=overlap, mode="gaussian")
         with torch.inference_mode():
             found = inferer(volume[(..., *box)], network)
-        logits = torch.zeros(1, 3, *volume.shape[2:])
+        logits = torch.zeros(1, found.shape[1], *volume.shape[2:])
         logits[:, 0] = 20.0
         logits[(..., *box)] = found
         batch["pred"] = logits
