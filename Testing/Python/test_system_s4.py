@@ -201,7 +201,7 @@ def test_a_coarse_tumour_far_from_the_liver_does_not_move_the_crop(ellipsoid_sca
 
 def test_stages_with_voxels_of_different_size_are_refused(ellipsoid_scan: EllipsoidScan) -> None:
     used = recipe()
-    other = dataclasses.replace(used.stages[1], grid=Grid(spacing_mm=2.0))
+    other = dataclasses.replace(used.stages[1], grid=Grid(spacing_mm=2.0, multiple_of=1))
     with pytest.raises(RecipeError, match="wanted two with grids of the same axes"):
         outcome(ellipsoid_scan()[0], used=dataclasses.replace(used, stages=(used.stages[0], other)))
 
