@@ -59,6 +59,8 @@ class Block:
 
     def same_grid(self, other: Block) -> bool:
         """Whether the indices of two blocks mean the same places, as far as a file keeps the digits."""
+        if np.array_equal(self.matrix, other.matrix):  # nearly always, and told in a tenth of the time
+            return True
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-5, atol=1e-3))
 
     def equals(self, other: Block) -> bool:

@@ -59,7 +59,7 @@ def main() -> None:
         (batch,) = DataLoader(Dataset([{"image": scan}], prepare), batch_size=1)
         volume = batch["image"].as_tensor()
         box = (slice(None),) * 3 if labels is None else where(volume[0], labels, spacing)
-        inferer = SlidingWindowInferer((96, 96, 64), overlap=overlap, mode="gaussian")
+        inferer = SlidingWindowInferer(stage.window or (96, 96, 64), overlap=overlap, mode="gaussian")
         with torch.inference_mode():
             found = inferer(volume[(..., *box)], network)
         logits = torch.zeros(1, found.shape[1], *volume.shape[2:])
