@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from panel_fixtures import panel, two_lesions  # noqa: F401  (fixtures of the panel's tests)
 from slicer_host.fixtures import scene, slicer_app, slicer_started  # noqa: F401  (fixtures of all tests)
 
 if TYPE_CHECKING:

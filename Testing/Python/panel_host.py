@@ -88,11 +88,6 @@ def opened_module(at: Surroundings | None) -> Iterator[Opened]:
             module.close()
 
 
-def two_lesions_of(ellipsoid_scan) -> tuple[sitk.Image, sitk.Image]:
-    """A scan, and its labels with lesions of 14 and 9 mm radius."""
-    return ellipsoid_scan((60, 60, 40), (3, 3, 4), lesions=[((20, 10, 5), 14.0), ((-25, 0, 0), 9.0)])
-
-
 def smaller_of(two_lesions) -> sitk.Image:
     """The smaller lesion as label 2, and nothing else."""
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(two_lesions[1] == 2))

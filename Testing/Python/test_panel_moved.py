@@ -14,24 +14,12 @@ import slicer
 import vtk
 
 from LiverTumorSegLib.scene import lesion_table_of
-from panel_host import done, kinds_of, opened_module, smaller_of, two_lesions_of
-from panel_stand_ins import Surroundings
+from panel_host import done, kinds_of, smaller_of
 from slicer_host.nodes import QUARTER_TURN, labels_in, moved_by, voxels_of
 from test_panel_results import Scaled
 
 TYPE, PROBABILITY = 6, 4
 SHIFT = [[1, 0, 0, 60], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-
-
-@pytest.fixture
-def panel(slicer_app):
-    with opened_module(Surroundings()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def two_lesions(ellipsoid_scan):
-    return two_lesions_of(ellipsoid_scan)
 
 
 @pytest.fixture

@@ -17,20 +17,8 @@ import slicer
 from LiverTumorSegLib.errors import PackageError
 from LiverTumorSegLib.panel import sample
 from LiverTumorSegLib.scene import add_labels, show_alone
-from panel_host import done, opened_module, two_lesions_of
-from panel_stand_ins import Surroundings
+from panel_host import done
 from simulated_study import abdomen, make_study
-
-
-@pytest.fixture
-def panel(slicer_app):
-    with opened_module(Surroundings()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def two_lesions(ellipsoid_scan):
-    return two_lesions_of(ellipsoid_scan)
 
 
 def editor_node_of_slicer():

@@ -14,21 +14,8 @@ import slicer
 
 import shapes
 from LiverTumorSegLib.scene import add_segmentation, labels_from_segmentation, write_segmentation
-from panel_host import done, kinds_of, opened_module, smaller_of, two_lesions_of
-from panel_stand_ins import Surroundings
+from panel_host import done, kinds_of, smaller_of
 from slicer_host.nodes import specify_geometry, voxels_of
-
-
-@pytest.fixture
-def panel(slicer_app):
-    with opened_module(Surroundings()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def two_lesions(ellipsoid_scan):
-    return two_lesions_of(ellipsoid_scan)
-
 
 # Lesions
 

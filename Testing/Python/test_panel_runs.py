@@ -17,21 +17,8 @@ import slicer
 import shapes
 from LiverTumorSegLib import scene
 from LiverTumorSegLib.networks.devices import Device
-from panel_host import done, opened_module, smaller_of, two_lesions_of
-from panel_stand_ins import Surroundings
+from panel_host import done, smaller_of
 from slicer_host.nodes import voxels_of
-
-
-@pytest.fixture
-def panel(slicer_app):
-    with opened_module(Surroundings()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def two_lesions(ellipsoid_scan):
-    return two_lesions_of(ellipsoid_scan)
-
 
 # Controls and parameters
 

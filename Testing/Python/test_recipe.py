@@ -10,8 +10,9 @@ from typing import get_args, get_type_hints
 import pytest
 
 from LiverTumorSegLib.bundle import Bundle
-from LiverTumorSegLib.calibration import carried_over, scaled_odds
+from LiverTumorSegLib.calibration import carried_over
 from LiverTumorSegLib.networks import DETECTORS, NETWORKS, build_network
+from LiverTumorSegLib.postprocessing import scaled_odds
 from LiverTumorSegLib.recipe import Recipe, load_recipe, recipe_to_json
 from LiverTumorSegLib.resources import resource_path
 from LiverTumorSegLib.systems import SYSTEMS

@@ -18,8 +18,7 @@ from LiverTumorSegLib.scene import (
     restore_lesion,
     write_lesion_table,
 )
-from panel_host import done, opened_module, two_lesions_of
-from panel_stand_ins import Surroundings
+from panel_host import done
 from slicer_host.nodes import labels_in, oblique_scan, result_of, three_lesions, written_as
 
 pytestmark = pytest.mark.usefixtures("slicer_started")
@@ -32,17 +31,6 @@ def saved_scene(slicer_started):
     slicer_started.scene.Clear(0)
     yield slicer_started.scene
     slicer_started.scene.Clear(0)
-
-
-@pytest.fixture
-def panel(slicer_app):
-    with opened_module(Surroundings()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def two_lesions(ellipsoid_scan):
-    return two_lesions_of(ellipsoid_scan)
 
 
 def clone_of(node, name: str = "copy"):
