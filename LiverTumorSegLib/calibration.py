@@ -172,14 +172,6 @@ def matched_threshold(threshold: float, lesions: Sequence[Voxels], ratio: float)
     return (after[kept - 1] + after[kept]) / 2
 
 
-def scaled_odds(probability: float, factor: float) -> float:
-    """The probability whose odds are so many times as high."""
-    if probability in (0.0, 1.0):
-        return probability
-    odds = probability / (1 - probability) * factor
-    return float(odds / (1 + odds))
-
-
 def carried_over(probability: float, ratio: float) -> float:
     """The probability of a voxel at another temperature: odds ** (1 / ratio), if only tumour or liver are in question.
 

@@ -160,6 +160,14 @@ def _tumour_softmax(liver: np.ndarray, tumour: np.ndarray) -> np.ndarray:
     return np.asarray(tumour_part / (tumour_part + np.exp(liver - highest) + np.exp(-highest)), np.float32)
 
 
+def scaled_odds(probability: float, factor: float) -> float:
+    """The probability whose odds are so many times as high; 0 and 1 stay."""
+    if probability in (0.0, 1.0):
+        return probability
+    odds = probability / (1 - probability) * factor
+    return float(odds / (1 + odds))
+
+
 def _kept_lesions(
     is_tumour: np.ndarray,
     probability: np.ndarray,
@@ -176,8 +184,7 @@ def _kept_lesions(
     sizes = np.bincount(numbers, minlength=count + 1)
     means = np.bincount(numbers, probability, minlength=count + 1) / np.maximum(sizes, 1)
     # The factor divides the odds at which a lesion is called, as in the vote; the probabilities stay.
-    odds = rules.min_lesion_probability / max(1 - rules.min_lesion_probability, 1e-6) / factor
-    threshold = odds / (1 + odds)
+    threshold = scaled_odds(rules.min_lesion_probability, 1 / factor)
     touching = np.bincount(numbers, organ[is_tumour], minlength=count + 1) > 0
     if not touching[1:].all():
         import edt

@@ -116,12 +116,12 @@ class Segmenter:
                 warn("no liver was found in this scan; the segmentation is empty")
         for text in texts:
             warn(text)
-        made = dataclasses.replace(self._provenance(study, outcome, texts), modality_given=modality is not None)
+        made = self._provenance(study, outcome, texts, modality is not None)
         return Segmentation(
             labels, study.scan, made, outcome.evidence, sensitivity, outcome.kinds, outcome.patient_class
         )
 
-    def _provenance(self, study: Study, outcome: Outcome, warnings: list[str]) -> Provenance:
+    def _provenance(self, study: Study, outcome: Outcome, warnings: list[str], modality_given: bool) -> Provenance:
         recipe, engine = self.bundle.recipe, self.engines[-1]
         return Provenance(
             software=f"LiverTumorSeg {__version__}",
@@ -141,6 +141,7 @@ class Segmenter:
             seconds={name: round(value, 3) for name, value in study.seconds.items()},
             peak_memory_mb=peak_memory_mb(),
             warnings=tuple(warnings),
+            modality_given=modality_given,
             phases=tuple(name for name, scan in study.phases.items() if scan is not None),
             system=recipe.system,
             details=outcome.details | ({} if self._networks.recipe is recipe else {"registration": "switched off"}),

@@ -17,10 +17,10 @@ from ..calibration import (
     judged_voxels,
     matched_threshold,
     negative_log_likelihood,
-    scaled_odds,
     voted_lesions,
 )
 from ..errors import BundleError, LiverTumorSegError
+from ..postprocessing import scaled_odds
 from ..recipe import TEMPERATURES, Recipe
 from ..segmentation import TUMOUR
 from ..segmenter import Segmenter
