@@ -1,6 +1,6 @@
 """How long a scan takes from file to files, where the time goes, and what it is compared with.
 
-    python Testing/Benchmarks/bench_segment.py [--runs 5] [--bundle default] [--skip monai highresnet huge]
+    python Testing/Benchmarks/bench_segment.py [--runs 5] [--bundle default] [--skip monai huge]
 
 Everything is measured in one run, so that the ratios hold even where the machine is noisy. The scan
 is synthetic: 512 x 512 x 200 voxels of 0.78 x 0.78 x 1.5 mm, int16, gzipped NIfTI.
@@ -9,7 +9,6 @@ is synthetic: 512 x 512 x 200 voxels of 0.78 x 0.78 x 1.5 mm, int16, gzipped NIf
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -25,9 +24,7 @@ from LiverTumorSegLib.bundle import Bundle
 from LiverTumorSegLib.evaluation.metrics import dice
 from LiverTumorSegLib.images import read_image
 from LiverTumorSegLib.output import write_results
-from LiverTumorSegLib.recipe import load_recipe
 from LiverTumorSegLib.rendering import get_ready
-from LiverTumorSegLib.resources import resource_path
 from LiverTumorSegLib.segmenter import Segmenter
 
 SPACING = (0.78, 0.78, 1.5)
@@ -62,8 +59,6 @@ def main() -> None:
                 row(f"plain MONAI pipeline of the same networks, overlap {overlap}", plain, "s")
                 row("  its peak memory", plain_peak / 1000, "GB")
                 row("ratio of ours to it (new process, no HTML report)", bare / plain, "x")
-        if "highresnet" not in options.skip:
-            row("HighResNet x 2 (S1 as designed, untrained weights)", highresnet_seconds(scan, folder), "s")
         if "huge" not in options.skip:
             huge = write_scan(folder / "huge.nii.gz", slices=1000)
             seconds, peak = cold_runs(huge, folder, options.bundle, 1)
@@ -78,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--bundle", default="default")
-    parser.add_argument("--skip", nargs="*", default=[], choices=("monai", "highresnet", "huge"))
+    parser.add_argument("--skip", nargs="*", default=[], choices=("monai", "huge"))
     return parser.parse_args()
 
 
@@ -204,22 +199,6 @@ def precision_agreement(scan: Path, bundle: str) -> None:
     masks = {p: sitk.GetArrayFromImage(Segmenter(bundle, precision=p)(image).labels) for p in ("f32", "bf16")}
     for name, label in (("liver", 1), ("tumour", 2)):
         row(f"Dice of bf16 and f32, {name}", dice(masks["f32"] >= label, masks["bf16"] >= label), "")
-
-
-def highresnet_seconds(scan: Path, folder: Path) -> float:
-    """Seconds of the S1 cascade as designed in a new process; untrained weights take as long as trained ones."""
-    from LiverTumorSegLib.networks import build_network
-    from LiverTumorSegLib.networks.weights import save_weights
-    from LiverTumorSegLib.training.export import export_bundle
-
-    recipe = load_recipe(resource_path("Recipes", "s1_highresnet_repaired.json"))
-    recipe = dataclasses.replace(recipe, postprocessing=dataclasses.replace(recipe.postprocessing, min_lesion_ml=0.0))
-    paths = []
-    for stage in recipe.stages:
-        paths.append(folder / f"{stage.name}.safetensors")
-        save_weights(build_network(stage.network, stage.arguments), paths[-1], half=False)
-    export_bundle(recipe, paths, folder / "highresnet", "none", "none")
-    return cold_runs(scan, folder, str(folder / "highresnet"), 1)[0]
 
 
 if __name__ == "__main__":
