@@ -26,7 +26,7 @@ from LiverTumorSegLib.training.synthesis.anatomy import (
 from LiverTumorSegLib.training.synthesis.appearance import Look, draw_look, paint
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.cases import draw_case, write_case
-from LiverTumorSegLib.training.synthesis.fields import gaussian_blur, smooth_noise, thick_slices
+from LiverTumorSegLib.training.synthesis.fields import gaussian_blur, smooth_noise
 from LiverTumorSegLib.training.synthesis.generator import Field, synthetic_scan
 from LiverTumorSegLib.training.synthesis.lesions import draw_lesions
 from LiverTumorSegLib.training.synthesis.mimics import draw_mimics
@@ -133,7 +133,7 @@ def test_lesions_lie_in_the_liver_and_have_about_the_diameter_they_were_drawn_wi
 
 
 def test_half_of_the_lesions_are_smaller_than_two_centimetres_and_some_livers_have_none(ct_look):
-    drawn = [draw_lesions(liver_block(48), 4.0, np.random.default_rng(n), ct_look).diameters_mm for n in range(150)]
+    drawn = [draw_lesions(liver_block(60), 2.0, np.random.default_rng(n), ct_look).diameters_mm for n in range(150)]
     sizes = np.concatenate([d for d in drawn if d])
     assert 0.45 < (sizes < 20).mean() < 0.7
     assert 4 <= sizes.min() < 6
@@ -161,10 +161,11 @@ def test_a_lesion_is_never_as_dark_as_water_in_ct_and_a_cyst_is(ct_look):
     contrast = torch.where(tissues == Tissue.LESION, -5.0, 0.0)
     palette = dataclasses.replace(ct_look.palette, texture=torch.zeros(len(Tissue)))
     look = dataclasses.replace(ct_look, palette=palette, noise=0.01, sharp_mm=0.01)
+    lesion, cyst = (slice(6, 18), slice(6, 18), slice(6, 10)), (slice(6, 18), slice(6, 18), slice(16, 18))  # inside
     for seed in range(20):  # streaks are in one scan of seven
         volume = paint(tissues, contrast, 2.0, look, np.random.default_rng(seed))
-        assert float(volume[tissues == Tissue.LESION].median()) == pytest.approx(14, abs=1)
-        assert float(volume[tissues == Tissue.CYST].median()) == pytest.approx(float(palette.mean[Tissue.CYST]), abs=1)
+        assert float(volume[lesion].median()) == pytest.approx(14, abs=1)
+        assert float(volume[cyst].median()) == pytest.approx(float(palette.mean[Tissue.CYST]), abs=1)
 
 
 def test_no_liver_means_no_lesions_and_nothing_that_looks_like_one(ct_look):
@@ -291,15 +292,6 @@ def test_streaks_are_lines_across_a_slice():
         spreads.append(float(volume.std()))
     streaked = np.array(spreads) > 0.5  # Hounsfield units; noise alone is 0.01
     assert 0.02 < streaked.mean() < 0.35  # 0.15 are drawn
-
-
-def test_thick_slices_average_neighbours_and_keep_the_mean():
-    volume = torch.zeros(8, 4, 4)
-    volume[2:4] = 10.0
-    thick = thick_slices(volume, 0, 2.0)
-    assert float(thick.mean()) == pytest.approx(2.5, rel=0.05)
-    assert float(thick.max()) <= 10.0
-    assert float(thick[4, 0, 0]) > 0  # the slice's edge has become soft
 
 
 def test_a_blur_spreads_a_point_by_its_sigma():

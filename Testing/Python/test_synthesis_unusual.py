@@ -94,8 +94,8 @@ def test_an_edge_rings_where_the_highest_frequencies_are_missing():
         sharp, rung = (
             paint(tissues, contrast, 2.0, dataclasses.replace(look, sampled=s), rng(seed)) for s in (1.0, 0.5)
         )
-        # Gibbs: 9 % over a step, and once more at a corner.
-        assert 1.05 < float(rung.max() / sharp.max()) < 1.3
+        # Gibbs: 9 % over a step, and once more at a corner; less where the step is soft.
+        assert 1.03 < float(rung.max() / sharp.max()) < 1.3
         assert float((rung - sharp)[:, 24:40, 24:40].abs().max()) < 0.08 * float(sharp.max())
         assert float(rung.mean()) == pytest.approx(float(sharp.mean()), rel=0.05)
 
@@ -135,11 +135,12 @@ def test_a_gallbladder_s_neck_wide_ducts_and_ascites_take_their_place_and_leave_
         assert not bool(contrast.any())
         changed = tissues != before
         assert set(before[changed].unique().tolist()) <= {Tissue.LIVER, Tissue.VISCERAL_FAT}
-        assert set(tissues[changed].unique().tolist()) == {Tissue.GALLBLADDER, Tissue.CYST}
-        ducts = changed & (tissues == Tissue.CYST)
+        assert set(tissues[changed].unique().tolist()) == {Tissue.GALLBLADDER, Tissue.DUCT, Tissue.FLUID}
+        ducts = changed & (tissues == Tissue.DUCT)
         assert bool((before[ducts] == Tissue.LIVER).all())
         assert 5 < int(ducts.sum()) < 4000
-        fluid = changed & (tissues == Tissue.GALLBLADDER) & (before == Tissue.VISCERAL_FAT)
+        fluid = changed & (tissues == Tissue.FLUID)
+        assert bool((before[fluid] == Tissue.VISCERAL_FAT).all())
         assert bool(fluid[11, 24, 36])  # beside the liver
         assert not bool(fluid[0, 0, 0])  # 21 voxels of 2 mm away; it reaches 20 mm
         assert not bool((tissue_mask(tissues, LIVER_TISSUES) & (before == Tissue.VISCERAL_FAT)).any())
@@ -203,13 +204,14 @@ def test_unusual_lesions_are_as_many_and_lie_in_the_liver_too():
 
 
 def test_a_lesion_in_mr_is_no_hole_of_air():
-    tissues = torch.full((8, 24, 24), int(Tissue.LIVER), dtype=torch.uint8)
-    tissues[2:6, 8:16, 8:16] = int(Tissue.LESION)
+    tissues = torch.full((12, 24, 24), int(Tissue.LIVER), dtype=torch.uint8)
+    tissues[2:10, 8:16, 8:16] = int(Tissue.LESION)
+    inner = (slice(4, 8), slice(10, 14), slice(10, 14))
     contrast = torch.where(tissues == Tissue.LESION, -9.0, 0.0)
     for least, expected in ((0.2, 0.2), (0.0, 0.0)):
         look = dataclasses.replace(mr_look(), darkest_mr_lesion=least)
         shares = []
         for seed in range(5):
             volume = paint(tissues, contrast, 2.0, look, rng(seed))
-            shares.append(float(volume[tissues == Tissue.LESION].median() / volume[tissues == Tissue.LIVER].median()))
+            shares.append(float(volume[inner].median() / volume[tissues == Tissue.LIVER].median()))
         assert np.median(shares) == pytest.approx(expected, abs=0.03)  # some are shaded or have ghosts

@@ -59,9 +59,11 @@ class Tissue(IntEnum):
     ARTERY = 31
     CYST = 32
     MASS = 33
+    DUCT = 34
+    FLUID = 35
 
 
-LIVER_TISSUES = (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.LESION, Tissue.CYST)
+LIVER_TISSUES = (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.LESION, Tissue.CYST, Tissue.DUCT)
 
 # Label values of public multi-organ data sets -> tissue; what is not named here becomes background.
 BTCV = {
@@ -177,7 +179,7 @@ def organs_from_labelmap(path: Path, meaning: Mapping[int, Tissue]) -> Anatomy:
     """
     image = sitk.DICOMOrient(read_mapped_labels(path, values=meaning), "LPS")
     organs = sitk.GetImageFromArray(sitk.GetArrayFromImage(image))
-    organs.SetSpacing(image.GetSpacing())
+    organs.SetSpacing(_true_spacing(image.GetSpacing()) if meaning is SPL_ATLAS else image.GetSpacing())
     size = [round(n * s / SPACING_MM) for n, s in zip(organs.GetSize(), organs.GetSpacing(), strict=True)]
     grid = sitk.Image(size, sitk.sitkUInt8)
     grid.SetSpacing([SPACING_MM] * 3)
@@ -185,3 +187,12 @@ def organs_from_labelmap(path: Path, meaning: Mapping[int, Tissue]) -> Anatomy:
     grid.SetOrigin([(SPACING_MM - s) / 2 for s in organs.GetSpacing()])
     resampled = sitk.Resample(organs, grid, sitk.Transform(), sitk.sitkLabelLinear)
     return Anatomy(sitk.GetArrayFromImage(resampled), path.name)
+
+
+def _true_spacing(told_mm: tuple[float, ...]) -> tuple[float, ...]:
+    """Of the SPL atlas of 2015, whose header would make a man of half size: vertebrae 17.5 mm apart, 0.24 l of liver.
+
+    With one and a half times its in-plane spacing and twice its slices they are 35 mm apart, and the liver has 1.1 l.
+    """
+    wrong = np.allclose(told_mm, (0.9375, 0.9375, 1.5), atol=1e-3)
+    return (1.40625, 1.40625, 3.0) if wrong else told_mm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,13 +10,14 @@ import numpy as np
 import torch
 
 from .anatomy import Tissue
-from .fields import gaussian_blur, own_chances, smooth_noise, thick_slices, torch_generator
+from .fields import along, gaussian_blur, own_chances, slice_filters, smooth_noise, torch_generator
 from .palettes import Palette, ct_palette, mr_palette, unusual_mr_palette
 from .settings import TRAINING, Settings
 
 Modality = Literal["CT", "MR"]
 
 _DARKEST_LESION_HU = 14.0  # darker is a cyst's fluid
+_POINT = 0.4  # voxels: blurred by this, an edge between points is as steep, in the mean, as between means over voxels
 _UNUSUAL_SEQUENCE, _RINGING = 0.15, 0.15  # of MR scans
 
 
@@ -32,7 +34,7 @@ class Look:
         noise: standard deviation in grey values.
         grain: correlation of the noise in voxels.
         sampled: share of the frequencies in plane that were measured; with less than all, edges ring.
-        darkest_mr_lesion: least signal of a lesion in MR as a share of the liver's; 0 lets it be as black as air.
+        darkest_mr_lesion: least signal of a lesion in MR as a share of the liver's.
     """
 
     modality: Modality
@@ -46,11 +48,13 @@ class Look:
     darkest_mr_lesion: float = 0.0
 
     @property
-    def darkest_lesion(self) -> float | None:
-        """The least grey value of a lesion; None for any."""
-        if self.modality == "CT":
-            return _DARKEST_LESION_HU
-        return self.darkest_mr_lesion * float(self.palette.mean[Tissue.LIVER]) if self.darkest_mr_lesion else None
+    def darkest_lesion(self) -> float:
+        """The least grey value of a lesion."""
+        return _DARKEST_LESION_HU if self.modality == "CT" else self.darkest_mr_lesion * self._liver
+
+    @property
+    def _liver(self) -> float:
+        return float(self.palette.mean[Tissue.LIVER])
 
     @property
     def smallest_lesion_mm(self) -> float:
@@ -60,6 +64,17 @@ class Look:
     def faintest_lesion(self, diameter_mm: float) -> float:
         """The least contrast, in lesion units, that a reader could make out; small lesions need more."""
         return max(0.2, self.noise / self.palette.lesion_unit * float(np.clip(14 / diameter_mm, 0.7, 3)))
+
+    def visible(self, contrast: float, diameter_mm: float) -> float:
+        """A lesion's contrast, in lesion units, as strong as can be made out and no darker than a lesion gets.
+
+        Where the liver is too dark for a darker lesion that can be made out, a bright one.
+        """
+        least = self.faintest_lesion(diameter_mm)
+        lowest = (self.darkest_lesion - self._liver) / self.palette.lesion_unit
+        if contrast < 0 and lowest > -least:
+            return max(-contrast, least)
+        return max(min(contrast, -least), lowest) if contrast < 0 else max(contrast, least)
 
 
 def draw_look(rng: np.random.Generator, modality: Modality | None = None, settings: Settings = TRAINING) -> Look:
@@ -110,40 +125,39 @@ def paint(
     shape = (tissues.shape[0], tissues.shape[1], tissues.shape[2])
     index = tissues.long()
     volume = mean[index] + contrast * palette.lesion_unit
-    if look.darkest_lesion is not None:
-        volume = torch.where(tissues == Tissue.LESION, volume.clamp_min(look.darkest_lesion), volume)
+    volume = torch.where(tissues == Tissue.LESION, volume.clamp_min(look.darkest_lesion), volume)
     grain = smooth_noise(shape, max(1.0, rng.uniform(2, 8) / spacing_mm), generator)
-    volume = _blurred(volume + texture[index] * grain, spacing_mm, look)
+    sharp = math.hypot(look.sharp_mm / spacing_mm, _POINT)
+    volume = gaussian_blur(volume + texture[index] * grain, (sharp, sharp, sharp))
     if look.modality == "MR":
         shading = smooth_noise(shape, rng.uniform(120, 300) / spacing_mm, generator)
         volume = volume * torch.exp(rng.uniform(0, 0.3) * shading)
+    if look.slice_mm <= 1.2 * spacing_mm:
+        return _measured(volume, look, generator, rng)
+    axis = look.slice_axis
+    into_slices, back = slice_filters(shape[axis], look.slice_mm / spacing_mm, volume.device)
+    return along(back, _measured(along(into_slices, volume, axis), look, generator, rng), axis)
+
+
+def _measured(volume: torch.Tensor, look: Look, generator: torch.Generator, rng: np.random.Generator) -> torch.Tensor:
+    """Slices with what goes wrong while they are measured, each with noise of its own."""
     if rng.random() < 0.15:
-        volume = _streaked(volume, palette, generator, rng) if look.modality == "CT" else _ghosted(volume, rng)
+        ct = look.modality == "CT"
+        volume = _streaked(volume, look.palette, generator, rng) if ct else _ghosted(volume, rng)
     if look.sampled < 1:
-        volume = _rung(volume, look.sampled)
+        volume = _rung(volume, look.sampled, look.slice_axis)
     return _noisy(volume, look, generator)
 
 
-def _rung(volume: torch.Tensor, sampled: float) -> torch.Tensor:
+def _rung(volume: torch.Tensor, sampled: float, slice_axis: int) -> torch.Tensor:
     """The volume without the highest frequencies in its slices: Gibbs's ringing along edges."""
-    spectrum = torch.fft.rfft2(volume)
-    rows, columns = (
-        frequency.abs() > sampled / 2
-        for frequency in (
-            torch.fft.fftfreq(volume.shape[1], device=volume.device),
-            torch.fft.rfftfreq(volume.shape[2], device=volume.device),
-        )
-    )
-    return torch.fft.irfft2(spectrum.masked_fill(rows[:, None] | columns[None, :], 0), s=list(volume.shape[1:]))
-
-
-def _blurred(volume: torch.Tensor, spacing_mm: float, look: Look) -> torch.Tensor:
-    """The scanner's resolution: a little blur in plane, and the slices' thickness."""
-    sharp = look.sharp_mm / spacing_mm
-    volume = gaussian_blur(volume, (sharp, sharp, sharp))
-    if look.slice_mm > 1.2 * spacing_mm:
-        volume = thick_slices(volume, look.slice_axis, look.slice_mm / spacing_mm)
-    return volume
+    plane = [axis for axis in range(3) if axis != slice_axis]
+    spectrum = torch.fft.fft2(volume, dim=plane)
+    for axis in plane:
+        view = [-1 if each == axis else 1 for each in range(3)]
+        high = torch.fft.fftfreq(volume.shape[axis], device=volume.device).abs() > sampled / 2
+        spectrum = spectrum.masked_fill(high.reshape(view), 0)
+    return torch.fft.ifft2(spectrum, dim=plane).real
 
 
 def _streaked(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -39,14 +41,17 @@ def enlarged(field: torch.Tensor, shape: Shape) -> torch.Tensor:
 
 
 def gaussian_blur(volume: torch.Tensor, sigma_voxels: tuple[float, float, float]) -> torch.Tensor:
-    """Separable Gaussian blur of a (k, j, i) float tensor with replicated borders; sigma in (k, j, i) order."""
+    """Separable Gaussian blur of a (k, j, i) float tensor with replicated borders; sigma in (k, j, i) order.
+
+    The kernel is the Gaussian's integral over each voxel: its values at their centres lose a blur of less than a voxel.
+    """
     blurred = volume[None, None]
     for axis, sigma in enumerate(sigma_voxels):
         if sigma < 0.1:
             continue
         radius = max(1, int(np.ceil(2.5 * sigma)))
         offsets = torch.arange(-radius, radius + 1, dtype=volume.dtype, device=volume.device)
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = torch.special.ndtr((offsets + 0.5) / sigma) - torch.special.ndtr((offsets - 0.5) / sigma)
         size, padding = [1, 1, 1], [0] * 6
         size[axis] = kernel.numel()
         padding[4 - 2 * axis] = padding[5 - 2 * axis] = radius
@@ -55,13 +60,30 @@ def gaussian_blur(volume: torch.Tensor, sigma_voxels: tuple[float, float, float]
     return blurred[0, 0]
 
 
-def thick_slices(volume: torch.Tensor, axis: int, factor: float) -> torch.Tensor:
-    """The volume as it looks when scanned in slices `factor` voxels thick along `axis` and resampled back.
+def slice_filters(
+    count: int, thickness: float, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrices that turn a row of voxels into slices and back.
 
-    Neighbouring voxels are averaged into slices, and the slices interpolated linearly: the partial
-    volume effect and the blur of a thick-slice scan on a finer grid.
+    Args:
+        count: voxels in the row.
+        thickness: of the slices, in voxels; they lie side by side, as many above the row's middle as below it.
+        device: of the matrices.
+
+    Returns:
+        (slices, count), the mean over each slice's part of the row, partly covered voxels by their share; and (count,
+        slices), the linear interpolation between the slices' centres, beyond the last of which nothing changes.
     """
-    size: list[int] = list(volume.shape)
-    size[axis] = max(2, round(size[axis] / factor))
-    slices = functional.interpolate(volume[None, None], size=size, mode="area")
-    return functional.interpolate(slices, size=list(volume.shape), mode="trilinear", align_corners=False)[0, 0]
+    slices = max(2, math.ceil(count / thickness))
+    first = (count - slices * thickness) / 2
+    voxels = torch.arange(count, dtype=torch.float32, device=device)
+    edges = first + thickness * torch.arange(slices + 1, dtype=torch.float32, device=device)[:, None]
+    covered = (torch.minimum(edges[1:], voxels + 1) - torch.maximum(edges[:-1], voxels)).clamp_min(0)
+    place = ((voxels + 0.5 - first) / thickness - 0.5).clamp(0, slices - 1)
+    back = (1 - (place[:, None] - torch.arange(slices, device=device)).abs()).clamp_min(0)
+    return covered / covered.sum(1, keepdim=True), back
+
+
+def along(matrix: torch.Tensor, volume: torch.Tensor, axis: int) -> torch.Tensor:
+    """Every row of a (k, j, i) tensor along an axis times a (new length, length) matrix."""
+    return torch.tensordot(matrix, volume, dims=([1], [axis])).movedim(0, axis)

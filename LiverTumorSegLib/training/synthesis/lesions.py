@@ -23,6 +23,7 @@ Aim = Literal["any", "middle", "none"]
 
 _LEAST_SHARE = 0.25  # of a lesion must lie in the liver, or it is not drawn
 _TRIES = 6  # for the one in the middle
+_LEAST_RADIUS = 0.9  # voxels: smaller ones may fall between them
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,20 @@ def draw_lesions(
     if len(liver) < 200 or aim == "none":
         return DrawnLesions(drawn_contrast, ())
     count = 0 if rng.random() < 0.2 else int(min(12, rng.geometric(0.3)))
-    kindred = _patient_contrast(rng)
+    bright = look.palette.bright_lesions
+    kindred = _patient_contrast(rng, bright)
     besides = Unusual.of(rng, unusual, look.modality)
 
     def one(places: torch.Tensor) -> list[float]:
         """Its diameter, or nothing where there is no room."""
         diameter = _diameter_mm(rng, look.smallest_lesion_mm)
         centre = voxel_of(places, rng) + rng.uniform(-0.5, 0.5, 3)
-        strength = kindred * rng.uniform(0.7, 1.3) if rng.random() < 0.8 else _patient_contrast(rng)
-        strength = contrast * float(np.sign(strength)) * max(abs(strength), look.faintest_lesion(diameter))
+        strength = kindred * rng.uniform(0.7, 1.3) if rng.random() < 0.8 else _patient_contrast(rng, bright)
+        strength = contrast * look.visible(strength, diameter)
         moved = besides.centre(tissues, places, diameter / 2 / spacing_mm)
         centre = centre if moved is None else moved
         is_drawn = _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, strength, rng, besides)
-        return [diameter] if is_drawn else []
+        return [max(diameter, 2 * _LEAST_RADIUS * spacing_mm)] if is_drawn else []
 
     drawn: list[float] = []
     if aim == "middle":
@@ -100,10 +102,10 @@ def _diameter_mm(rng: np.random.Generator, smallest_mm: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _patient_contrast(rng: np.random.Generator) -> float:
-    """Darker than the liver in two of three patients, else brighter."""
+def _patient_contrast(rng: np.random.Generator, bright: float) -> float:
+    """Brighter than the liver with that chance, else darker."""
     strength = rng.uniform(0.25, 1.0)
-    return float(-strength if rng.random() < 0.67 else strength)
+    return float(strength if rng.random() < bright else -strength)
 
 
 def _draw_lesion(
@@ -116,7 +118,7 @@ def _draw_lesion(
     besides: Unusual,
 ) -> bool:
     """Draw one lesion (diameter in voxels) in its box; True if enough of it lies in the liver."""
-    radius = max(diameter / 2, 0.9)
+    radius = max(diameter / 2, _LEAST_RADIUS)
     lumps = rng.uniform(0.18, 0.35) if rng.random() < 0.15 else rng.uniform(0.0, 0.18)
     ball = draw_ball(tuple(tissues.shape), centre, radius, lumps, rng, tissues.device)
     if ball is None:
@@ -141,11 +143,14 @@ def _values(level: torch.Tensor, strength: float, radius: float, rng: np.random.
     """Contrast over a lesion's box: even, with a rim or capsule, with a core, or fading into the liver."""
     values = torch.full(level.shape, strength, device=level.device)
     style = rng.random()
-    if style < 0.25 and radius > 3:  # rim or capsule
+    if style < 0.2 and radius > 3:  # rim or capsule
         rim = strength * rng.uniform(-1.0, 0.4)
-        values.masked_fill_(level > rng.uniform(0.7, 0.88), rim)
-    elif style < 0.5 and radius > 3:  # necrotic or fibrotic core
-        core = strength * rng.uniform(1.2, 1.8)
+        values.masked_fill_(level > rng.uniform(0.7, 0.92), rim)
+    elif style < 0.28 and radius > 3:  # only its rim differs from the liver
+        values = values * rng.uniform(0, 0.3)
+        values.masked_fill_(level > rng.uniform(0.6, 0.85), strength * rng.uniform(1.0, 1.5))
+    elif style < 0.5 and radius > 3:  # necrotic or fibrotic core, darker in a bright lesion at times
+        core = strength * (rng.uniform(1.2, 1.8) if rng.random() < 0.7 else -rng.uniform(0.0, 0.8))
         values.masked_fill_(level < rng.uniform(0.3, 0.7), core)
     elif style < 0.6:  # fades into the liver
         values = values * (1.25 - level.clamp(0, 1)).clamp(0.4, 1)

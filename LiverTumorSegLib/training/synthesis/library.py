@@ -22,6 +22,7 @@ from .body import complete_body
 from .procedural import procedural_organs
 
 INDEX = "index.json"
+_DRAWING = 2  # one more when bodies of the same label map and seed become others
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def build_library(
         "labelmaps": labelmaps is not None,
         "variants": variants,
         "held_out": held_out,
+        "drawing": _DRAWING,
         "seed": seed,
     }
     if labelmaps is None:

@@ -82,7 +82,9 @@ def _cyst(
     ball = draw_ball(tuple(tissues.shape), centre, rng.uniform(2.5, 18) / spacing_mm, 0.02, rng, tissues.device)
     if ball is not None:
         home = tissue_mask(tissues[ball.box], (Tissue.LIVER, Tissue.HEPATIC_VESSEL))
-        tissues[ball.box].masked_fill_((ball.level < 1) & home, int(Tissue.CYST))
+        inside = (ball.level < 1) & home
+        tissues[ball.box].masked_fill_(inside, int(Tissue.CYST))
+        contrast[ball.box].masked_fill_(inside, 0.0)
 
 
 def _defect(
@@ -159,20 +161,20 @@ def _wide_duct(
     way = rng.normal(size=3)
     way *= rng.uniform(15, 50) / spacing_mm / np.linalg.norm(way)
     box, inside = _tube(tissues, centre, centre + way, rng.uniform(1.2, 4) / spacing_mm)
-    tissues[box].masked_fill_(inside & (tissues[box] == Tissue.LIVER), int(Tissue.CYST))
+    tissues[box].masked_fill_(inside & (tissues[box] == Tissue.LIVER), int(Tissue.DUCT))
 
 
 def _ascites(
     tissues: torch.Tensor, contrast: torch.Tensor, centre: np.ndarray, spacing_mm: float, rng: np.random.Generator
 ) -> None:
-    """Fluid in the fat around the liver, of which bile has the grey values."""
+    """Fluid in the fat around the liver."""
     near = tissue_mask(tissues, LIVER_TISSUES).to(contrast.dtype)[None, None]
     reach = max(1, round(rng.uniform(4, 20) / spacing_mm))
     for axis in range(3):
         size, padding = [1, 1, 1], [0, 0, 0]
         size[axis], padding[axis] = 2 * reach + 1, reach
         near = functional.max_pool3d(near, size, stride=1, padding=padding)
-    tissues.masked_fill_((near[0, 0] > 0) & (tissues == Tissue.VISCERAL_FAT), int(Tissue.GALLBLADDER))
+    tissues.masked_fill_((near[0, 0] > 0) & (tissues == Tissue.VISCERAL_FAT), int(Tissue.FLUID))
 
 
 def _tube(

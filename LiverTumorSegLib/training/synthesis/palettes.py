@@ -48,6 +48,8 @@ CT_HU: dict[Tissue, tuple[float, float, float, float]] = {
     Tissue.LUNG_VESSEL: (20, 100, 80, 60),
     Tissue.ARTERY: (40, 250, 140, 100),
     Tissue.CYST: (6, 6, 6, 6),
+    Tissue.DUCT: (6, 6, 6, 6),
+    Tissue.FLUID: (8, 8, 10, 12),
     Tissue.MASS: (40, 75, 85, 75),
 }
 
@@ -82,6 +84,8 @@ MR_SIGNAL: dict[Tissue, tuple[float, float, float, float]] = {
     Tissue.LUNG_VESSEL: (0.20, 0.50, 0.20, 0.25),
     Tissue.ARTERY: (0.25, 0.85, 0.15, 0.20),
     Tissue.CYST: (0.20, 0.20, 0.97, 1.00),
+    Tissue.DUCT: (0.20, 0.20, 0.95, 1.00),
+    Tissue.FLUID: (0.22, 0.24, 0.95, 1.00),
     Tissue.MASS: (0.40, 0.55, 0.50, 0.55),
 }
 
@@ -116,8 +120,18 @@ UNUSUAL_MR_SIGNAL: dict[Tissue, tuple[float, float, float]] = {
     Tissue.LUNG_VESSEL: (0.10, 0.05, 0.35),
     Tissue.ARTERY: (0.10, 0.05, 0.48),
     Tissue.CYST: (1.00, 0.25, 0.20),
+    Tissue.DUCT: (0.90, 0.25, 0.45),
+    Tissue.FLUID: (1.00, 0.20, 0.20),
     Tissue.MASS: (0.70, 0.75, 0.45),
 }
+
+
+# Share of patients whose lesions are brighter than the liver, in the order of the three tables above.
+_BRIGHT_IN_CT = (0.05, 0.45, 0.10, 0.25)
+_BRIGHT_IN_MR = (0.10, 0.30, 0.85, 0.90)
+_BRIGHT_IN_UNUSUAL_MR = (0.90, 0.90, 0.05)
+
+_DARKEST_LIVER_HU = -10.0  # the fattest
 
 
 @dataclass(frozen=True)
@@ -128,12 +142,14 @@ class Palette:
         mean, texture: (number of tissues,) mean value and deviation of the tissue's own texture.
         lesion_unit: grey values that one unit of lesion contrast amounts to.
         span: width of the range in which soft tissue lies; noise is measured against it.
+        bright_lesions: the share of patients whose lesions are brighter than the liver.
     """
 
     mean: torch.Tensor
     texture: torch.Tensor
     lesion_unit: float
     span: float
+    bright_lesions: float = 1 / 3
 
 
 def ct_palette(rng: np.random.Generator) -> Palette:
@@ -144,7 +160,9 @@ def ct_palette(rng: np.random.Generator) -> Palette:
         mean[tissue] = np.interp(phase, range(4), values)
     enhanced = mean - np.array([CT_HU.get(Tissue(t), (0,))[0] for t in range(len(Tissue))])
     mean += enhanced * rng.normal(0, 0.25, len(Tissue)) + rng.normal(0, 6, len(Tissue))
-    mean[Tissue.LIVER] += rng.normal(0, 8) - (rng.exponential(25) if rng.random() < 0.3 else 0)
+    mean[Tissue.LIVER] += rng.normal(0, 8) - (rng.exponential(25) if rng.random() < 0.3 else 0)  # fat
+    mean[Tissue.LIVER] += rng.exponential(15) if rng.random() < 0.05 else 0  # iron
+    mean[Tissue.LIVER] = max(mean[Tissue.LIVER], _DARKEST_LIVER_HU)
     mean[Tissue.CORTICAL_BONE] += rng.normal(0, 120)
     mean[Tissue.MARROW] += rng.normal(0, 40)
     mean[Tissue.LUNG] += rng.normal(0, 50)
@@ -156,12 +174,12 @@ def ct_palette(rng: np.random.Generator) -> Palette:
     mean[Tissue.LESION] = mean[Tissue.LIVER]
     texture = np.abs(rng.normal(0, 5, len(Tissue)))
     texture[[Tissue.BOWEL_CONTENT, Tissue.STOMACH_CONTENT, Tissue.MARROW, Tissue.LUNG]] += rng.uniform(0, 40, 4)
-    return _palette(mean, texture, lesion_unit=70.0, span=250.0)
+    return _palette(mean, texture, 70.0, 250.0, float(np.interp(phase, range(4), _BRIGHT_IN_CT)))
 
 
 def mr_palette(rng: np.random.Generator) -> Palette:
     """Signal of one MR scan: a tabulated sequence with jitter, or every structure at random."""
-    mean = np.zeros(len(Tissue))
+    mean, bright = np.zeros(len(Tissue)), 1 / 3
     if rng.random() < 0.6:
         sequence = np.clip(rng.choice(4) + rng.normal(0, 0.1), 0, 3)
         lower = int(min(2, np.floor(sequence)))
@@ -169,6 +187,7 @@ def mr_palette(rng: np.random.Generator) -> Palette:
         for tissue, values in MR_SIGNAL.items():
             mean[tissue] = (1 - share) * values[lower] + share * values[lower + 1]
         mean = np.clip(mean * np.exp(rng.normal(0, 0.2, len(Tissue))), 0, 1.3)
+        bright = float(np.interp(sequence, range(4), _BRIGHT_IN_MR))
     else:
         mean = rng.uniform(0.05, 1.0, len(Tissue))
         mean[Tissue.LUNG] = rng.uniform(0, 0.3)
@@ -184,7 +203,7 @@ def mr_palette(rng: np.random.Generator) -> Palette:
     texture = np.abs(rng.normal(0, 0.03, len(Tissue)))
     texture[[Tissue.AIR, Tissue.GAS, Tissue.TABLE]] = 0
     scale = float(np.exp(rng.uniform(np.log(100), np.log(2000))))
-    return _palette(mean * scale, texture * scale, lesion_unit=0.45 * scale, span=scale)
+    return _palette(mean * scale, texture * scale, 0.45 * scale, scale, bright)
 
 
 def unusual_mr_palette(rng: np.random.Generator) -> tuple[Palette, bool]:
@@ -198,10 +217,10 @@ def unusual_mr_palette(rng: np.random.Generator) -> tuple[Palette, bool]:
     texture = np.abs(rng.normal(0, 0.03, len(Tissue)))
     texture[[Tissue.AIR, Tissue.GAS, Tissue.TABLE]] = 0
     scale = float(np.exp(rng.uniform(np.log(100), np.log(2000))))
-    return _palette(mean * scale, texture * scale, lesion_unit=0.45 * scale, span=scale), column < 2
+    return _palette(mean * scale, texture * scale, 0.45 * scale, scale, _BRIGHT_IN_UNUSUAL_MR[column]), column < 2
 
 
-def _palette(mean: np.ndarray, texture: np.ndarray, lesion_unit: float, span: float) -> Palette:
-    return Palette(
-        torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(texture, dtype=torch.float32), lesion_unit, span
-    )
+def _palette(mean: np.ndarray, texture: np.ndarray, lesion_unit: float, span: float, bright: float) -> Palette:
+    """`bright` of the patients have bright lesions by the table; a third of them follow no table."""
+    grey, own = (torch.as_tensor(each, dtype=torch.float32) for each in (mean, texture))
+    return Palette(grey, own, lesion_unit, span, 2 / 3 * bright + 1 / 3 * 0.5)

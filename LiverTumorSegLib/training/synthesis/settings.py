@@ -31,6 +31,5 @@ class Settings:
 
 TRAINING = Settings()
 
-SHIFTED = Settings(noise=1.25, contrast=0.85, bend=1.3, mimics=1.3, thickest_mm=9.0, darkest_mr_lesion=0.0, unusual=0.0)
-"""Harder than anything trained on: what decides between networks. Without what came after the first numbers were
-measured on these scans, the last two: so numbers stay comparable."""
+SHIFTED = Settings(noise=1.25, contrast=0.85, bend=1.3, mimics=1.3, thickest_mm=9.0, darkest_mr_lesion=0.1, unusual=1.3)
+"""Harder than anything trained on: what decides between networks."""

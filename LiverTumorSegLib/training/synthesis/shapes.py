@@ -14,6 +14,8 @@ from .fields import smooth_noise, torch_generator
 
 Box = tuple[slice, slice, slice]
 
+_REACH = 2.0  # radii: the longest axis of 1.3 and the largest lumps
+
 
 def tissue_mask(tissues: torch.Tensor, wanted: Iterable[Tissue]) -> torch.Tensor:
     """Boolean array of the same shape: where any of the wanted tissues is."""
@@ -35,10 +37,16 @@ class Ball:
     Attributes:
         box: the part of the array that it may touch.
         level: float32 over the box, the distance from the centre divided by the surface's: below 1 is inside.
+        limit: the same of a round ball that just fits into the box: nothing reaches farther than that.
     """
 
     box: Box
     level: torch.Tensor
+    limit: torch.Tensor
+
+    def scaled(self, factor: torch.Tensor) -> Ball:
+        """Its levels times those of a field over its box: another outline, within the limit."""
+        return Ball(self.box, torch.maximum(self.level * factor, self.limit), self.limit)
 
 
 def draw_ball(
@@ -59,7 +67,7 @@ def draw_ball(
         rng: source of all chance.
         device: where the ball is drawn.
     """
-    reach = int(np.ceil(radius * 1.6)) + 1
+    reach = int(np.ceil(radius * _REACH))
     middle = np.round(centre).astype(int)
     low, high = np.maximum(middle - reach, 0), np.minimum(middle + reach + 1, shape)
     if (high - low < 2).any():
@@ -76,7 +84,8 @@ def draw_ball(
     size = (distance.shape[0], distance.shape[1], distance.shape[2])
     noise = smooth_noise(size, max(2.0, radius * rng.uniform(0.5, 1.0)), torch_generator(rng, device))
     box = (slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])), slice(int(low[2]), int(high[2])))
-    return Ball(box, distance * (1 + lumps * noise).clamp(0.5, 1.6))
+    limit = offsets.square().sum(0).sqrt() / (reach - 0.5)
+    return Ball(box, distance, limit).scaled((1 + lumps * noise).clamp(0.65, 1.6))
 
 
 def in_one_piece(mask: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from .settings import TRAINING, Settings
 from .shapes import draw_ball, in_one_piece, tissue_mask, voxel_of
 
 ORGANS = {
-    "liver": (Tissue.LIVER, Tissue.LESION),
+    "liver": (Tissue.LIVER, Tissue.LESION, Tissue.DUCT),
     "hepatic_vessels": (Tissue.HEPATIC_VESSEL,),
     "portal_vein": (Tissue.PORTAL_VEIN,),
     "gallbladder": (Tissue.GALLBLADDER,),
@@ -165,9 +165,8 @@ def _labels(tissues: torch.Tensor, kinds: torch.Tensor, names: Sequence[str]) ->
     for value, name in enumerate(names):
         if name in ORGANS:
             labels[tissue_mask(tissues, ORGANS[name])] = value
-    if "hepatic_vessels" not in names and "liver" in names:
-        labels[tissues == Tissue.HEPATIC_VESSEL] = names.index("liver")
-    if CYST in names:
-        labels[tissues == Tissue.CYST] = names.index(CYST)
+    for name, tissue in (("hepatic_vessels", Tissue.HEPATIC_VESSEL), (CYST, Tissue.CYST)):
+        if name in names or "liver" in names:
+            labels[tissues == tissue] = names.index(name if name in names else "liver")
     labels[kinds > 0] = kinds[kinds > 0]
     return labels.numpy()

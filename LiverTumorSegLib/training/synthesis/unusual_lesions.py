@@ -64,7 +64,7 @@ class Unusual:
         k, j, i = ball.level.shape
         scale, depth = max(1.5, radius * self.outline.uniform(0.2, 0.4)), self.outline.uniform(0.25, 0.45)
         tongues = smooth_noise((k, j, i), scale, torch_generator(self.outline, ball.level.device))
-        return Ball(ball.box, ball.level * (1 + depth * tongues).clamp(0.4, 1.8))
+        return ball.scaled((1 + depth * tongues).clamp(0.4, 1.8))
 
     def calcified(self, values: torch.Tensor, level: torch.Tensor, radius: float) -> torch.Tensor:
         """A lesion's contrasts, now and then with specks of calcium in it."""
