@@ -34,6 +34,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", metavar="NAME|DIR", help="begin from this bundle's weights, where they fit")
     parser.add_argument("--seed", type=whole_number, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--bf16-on-cpu",
+        action="store_true",
+        help="let the recipe's bf16 hold on a CPU, too, if this network's gradients prove right there",
+    )
     parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that make patches")
     parser.add_argument(
         "--validation-patches", type=at_least_1, metavar="N", help="how many judge each epoch (default: 24)"
@@ -78,19 +83,24 @@ def _workers(text: str) -> int:
 def train_recipe(options: argparse.Namespace, console: Console) -> int:
     """`livertumorseg train`: exit code 1 where a fold of several could not be trained, 130 when interrupted."""
     from ..bundle import Bundle
+    from ..networks.devices import resolve_device
     from ..output import check_writable
     from ..recipe import load_recipe
     from ..systems import check_recipe
     from ..training.jobs import Job, train_fold
+    from ..training.precision import check_bf16_on_cpu
     from ..training.team import is_follower
 
     if is_follower():
         console = QuietConsole()
     recipe = load_recipe(options.recipe)
     check_recipe(recipe)
+    stages = _chosen_stages(recipe, options.stage)
+    if options.bf16_on_cpu:
+        check_bf16_on_cpu(resolve_device(options.device), [recipe.training[stage] for stage in stages])
     check_writable(options.output)
     initial = Bundle.load(options.init).path / "weights" if options.init else None
-    job = Job(recipe, options.output, _chosen_stages(recipe, options.stage), _patients(options), initial)
+    job = Job(recipe, options.output, stages, _patients(options), initial, bf16_on_cpu=options.bf16_on_cpu)
     job = dataclasses.replace(job, seed=options.seed, device=options.device, workers=options.workers)
     if options.validation_patches is not None:
         job = dataclasses.replace(job, validation_patches=options.validation_patches)
@@ -105,7 +115,9 @@ def train_recipe(options: argparse.Namespace, console: Console) -> int:
                 return _train_all_folds(job, console, progress, is_follower(), cluster_of(options))
             outcome = train_fold(job, finished, progress, console.note)
     except KeyboardInterrupt:
-        console.note(f"interrupted; the same command goes on after the last epoch that is in {options.output}")
+        console.note(
+            f"interrupted; the same command goes on from the checkpoint in {options.output}, a minute or so old"
+        )
         return 130
     if outcome.bundle is not None:
         _show_bundle(outcome.bundle, console)

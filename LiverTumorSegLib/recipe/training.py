@@ -66,7 +66,8 @@ class Training:
         weight_average: share of the running average of the weights that a step leaves as it was; the average is
             what is validated and kept. 0 keeps the last step's weights, as S1 does.
         clip_gradient: largest norm of a step's gradient.
-        bf16: compute forward passes in bfloat16 on a GPU; the loss stays in float32, and on a CPU everything does.
+        bf16: compute forward passes in bfloat16 on a GPU; the loss stays in float32, and on a CPU everything does but
+            where `train --bf16-on-cpu` was asked for.
         augmentation: a key of `training.augmentation.AUGMENTATIONS`; "none" for what is drawn varied already.
         sampling: where patches are centred.
     """

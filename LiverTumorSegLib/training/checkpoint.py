@@ -23,11 +23,23 @@ class Progress:
         epoch: finished epochs.
         best_loss: lowest validation loss so far.
         best_epoch: when it was reached.
+        step: finished steps of the epoch that is being done.
+        loss: the sum of their training losses, over the team.
+        seconds: that they took, in all processes that did some of them.
     """
 
     epoch: int = 0
     best_loss: float = float("inf")
     best_epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+
+    def end_epoch(self, validation_loss: float) -> None:
+        """Count an epoch whose steps and validation are done."""
+        self.epoch, self.step, self.loss, self.seconds = self.epoch + 1, 0, 0.0, 0.0
+        if validation_loss < self.best_loss:
+            self.best_loss, self.best_epoch = validation_loss, self.epoch
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ _ALIKE = 0.1  # the intersection over union at which a finding counts as found, 
 class Detecting:
     """Lesions under the recipe's limit get boxes and are segmented; larger ones are left to other stages."""
 
-    def __init__(self, recipe: Recipe, stage: int, device: str):
-        """Judge the answers of the recipe's stage number `stage`, on a torch device.
+    def __init__(self, recipe: Recipe, stage: int, device: str, bf16_on_cpu: bool = False):
+        """Judge the answers of the recipe's stage number `stage`, on a torch device; see `forward_precision`.
 
         Raises:
             RecipeError: a network that finds nothing, a grid whose spacing depends on the scan, or an unknown loss.
@@ -41,7 +42,7 @@ class Detecting:
         self._options = recipe.coarse_to_fine or CoarseToFine()
         self._lesions = [n for n, name in enumerate(recipe.label_names) if name in recipe.lesion_names]
         self._healthy = recipe.label_names.index("liver") if "liver" in recipe.label_names else 0
-        self._device = device
+        self._precision = partial(forward_precision, device, self._training.bf16, bf16_on_cpu)
         self._table = class_table(recipe, self._stage).to(device)
         self._segmentation_loss = LOSSES[self._training.loss](self._stage.activation)
         network: Any = build_network(self._stage.network, self._stage.arguments)
@@ -86,7 +87,7 @@ class Detecting:
         return lesions[0, 0].cpu().numpy().astype(np.uint8), boxes
 
     def _answer(self, network: torch.nn.Module, volume: torch.Tensor) -> Answer:
-        with forward_precision(self._device, self._training.bf16):
+        with self._precision():
             answer: Answer = network(volume)
         # Steps to a box of a few voxels, and logits near 0, must not be rounded to three digits.
         heads = {name: [level.float() for level in levels] for name, levels in answer.heads.items()}
@@ -113,7 +114,7 @@ class Detecting:
         return found, kept
 
     def _findings(self, network: torch.nn.Module, volume: torch.Tensor) -> list[list[Detection]]:
-        with forward_precision(self._device, self._training.bf16):
+        with self._precision():
             dense = network(volume)[:, len(self._stage.classes) :].float().cpu().numpy()
         score, overlap = self._options.detector_score, self._options.detector_overlap
         return [proposed_findings(each, self._spacing, score, overlap) for each in dense]

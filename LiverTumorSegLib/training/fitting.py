@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
 from ..networks.weights import write_durably
+from .checkpoint import Progress
 from .patches import Patch
 from .precision import memory_layout
 from .tasks import Task
@@ -34,6 +36,7 @@ class Fitting:
         device: a torch device.
         clip_gradient: largest norm of a step's gradient.
         bad_batch: the file for a batch whose loss is not finite.
+        seed: the numbers that all chance within the steps comes from, with those of the step and the process.
     """
 
     network: torch.nn.Module
@@ -45,34 +48,37 @@ class Fitting:
     device: str
     clip_gradient: float
     bad_batch: Path
+    seed: tuple[int, ...]
 
 
 def fit_epoch(
-    fitting: Fitting, batches: Iterator[Patch], steps: int, epoch: int, stepped: Callable[[int], None]
+    fitting: Fitting, batches: Iterator[Patch], steps: int, progress: Progress, stepped: Callable[[], None]
 ) -> float:
-    """So many steps; epochs count from 0, and `stepped` hears the number of steps that are done.
+    """What is left of an epoch of so many steps; `progress` counts them, and `stepped` is called after each.
 
     Returns:
-        The mean training loss over the steps and the team.
+        The mean training loss over all steps of the epoch and the team.
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the batch is in `fitting.bad_batch`.
     """
     fitting.shared.train()
-    total = 0.0
-    for number, (volume, labels) in enumerate(itertools.islice(batches, steps), 1):
-        loss = fitting.task.loss(fitting.shared, *moved((volume, labels), fitting.device), epoch)
+    for batch in itertools.islice(batches, steps - progress.step):
+        _seed(fitting, progress)
+        loss = fitting.task.loss(fitting.shared, *moved(batch, fitting.device), progress.epoch)
         value = float(loss.detach())
-        _check(fitting, "loss", value, (volume, labels), epoch, number)
+        _check(fitting, "loss", value, batch, progress)
         fitting.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(fitting.network.parameters(), fitting.clip_gradient)
-        _check(fitting, "gradient", float(norm), (volume, labels), epoch, number)
+        _check(fitting, "gradient", float(norm), batch, progress)
         fitting.optimiser.step()
         fitting.average.update_parameters(fitting.network)
-        total += value
-        stepped(number)
-    return float(fitting.team.summed(torch.tensor([total], dtype=torch.float64))) / (steps * fitting.team.size)
+        progress.step += 1
+        # Summed at every step, so that what the first process saves holds the others' losses, too.
+        progress.loss += float(fitting.team.summed(torch.tensor([value], dtype=torch.float64)))
+        stepped()
+    return progress.loss / (steps * fitting.team.size)
 
 
 @torch.no_grad()
@@ -98,13 +104,20 @@ def moved(patch: Patch, device: str) -> Patch:
     return volume, labels.to(device, non_blocking=True)
 
 
-def _check(fitting: Fitting, what: str, value: float, batch: Patch, epoch: int, step: int) -> None:
+def _seed(fitting: Fitting, progress: Progress) -> None:
+    """Have dropout's chance come from numbers alone: the same wherever the run was broken, others within the team."""
+    numbers = [*fitting.seed, progress.epoch, progress.step, fitting.team.number]
+    torch.manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
+
+
+def _check(fitting: Fitting, what: str, value: float, batch: Patch, progress: Progress) -> None:
     """Stop where a number is not finite: every later one would be nonsense."""
     if math.isfinite(value):
         return
+    epoch, step = progress.epoch + 1, progress.step + 1
     tensors = dict(zip(("volume", "labels"), (each.contiguous() for each in batch), strict=True))
-    write_durably(fitting.bad_batch, save(tensors, {"epoch": str(epoch + 1), "step": str(step), what: str(value)}))
+    write_durably(fitting.bad_batch, save(tensors, {"epoch": str(epoch), "step": str(step), what: str(value)}))
     raise TrainingError(
-        f"training {what}: wanted a finite number, got {value} in step {step} of epoch {epoch + 1}; "
+        f"training {what}: wanted a finite number, got {value} in step {step} of epoch {epoch}; "
         f"the batch is in {fitting.bad_batch}"
     )

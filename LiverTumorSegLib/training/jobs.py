@@ -74,6 +74,7 @@ class Job:
         device: what `networks.devices.resolve_device` takes.
         workers: processes that make patches.
         validation_patches: how many judge each epoch.
+        bf16_on_cpu: see `Run`.
     """
 
     recipe: Recipe
@@ -85,6 +86,7 @@ class Job:
     device: str = "auto"
     workers: int = 1
     validation_patches: int = VALIDATION_PATCHES
+    bf16_on_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def train_fold(
             origin=_origin(job.patients, source),
             on_epoch=on_epoch,
             progress=progress,
+            bf16_on_cpu=job.bf16_on_cpu,
         )
         trained = train(run, job.stages, team)
         everything = [run.best(number) for number in range(len(job.recipe.stages))]

@@ -114,9 +114,9 @@ class Pace:
         tell: Callable[[str, float], None] | None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Tell of a stage of so many epochs, `done` of them before, of so many steps; `clock` gives seconds."""
+        """Tell of a stage of so many epochs of so many steps, `done` steps of all before; `clock` gives seconds."""
         self._stage, self._epochs, self._steps, self._tell, self._clock = stage, epochs, steps, tell, clock
-        self._first, self._began, self._told = done * steps, clock(), float("-inf")
+        self._first, self._began, self._told = done, clock(), float("-inf")
 
     def step(self, epoch: int, step: int) -> None:
         """So many steps of an epoch, counted from 0, are done."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -39,14 +39,14 @@ class Task(Protocol):
 class Segmenting:
     """Every voxel gets its classes; scores are Dice over all validation voxels together."""
 
-    def __init__(self, recipe: Recipe, stage: int, device: str):
-        """Judge the answers of the recipe's stage number `stage`, on a torch device."""
+    def __init__(self, recipe: Recipe, stage: int, device: str, bf16_on_cpu: bool = False):
+        """Judge the answers of the recipe's stage number `stage`, on a torch device; see `forward_precision`."""
         self._stage, self._training = recipe.stages[stage], recipe.training[stage]
         if self._training.loss not in LOSSES:
             known = ", ".join(sorted(LOSSES))
             raise RecipeError(f"recipe.training[{stage}].loss: wanted one of {known}, got {self._training.loss!r}")
         self._loss = LOSSES[self._training.loss](self._stage.activation)
-        self._device = device
+        self._precision = partial(forward_precision, device, self._training.bf16, bf16_on_cpu)
         self._targets = class_table(recipe, self._stage).to(device)
         self._nested = nested_table(recipe, self._stage).to(device)
 
@@ -85,7 +85,7 @@ class Segmenting:
         return reference, predicted
 
     def _answer(self, network: torch.nn.Module, volume: torch.Tensor) -> torch.Tensor:
-        with forward_precision(self._device, self._training.bf16):
+        with self._precision():
             answer: torch.Tensor = network(volume)
         return answer
 
@@ -105,5 +105,12 @@ def _numbered(structures: torch.Tensor) -> torch.Tensor:
     return (structures * numbers).amax(1).to(torch.uint8)
 
 
-TASKS: dict[str, Callable[[Recipe, int, str], Task]] = {"segment": Segmenting, "detect": Detecting}
-"""For a recipe, the number of a stage and a torch device: the task that the stage's `task` names."""
+class MakesTask(Protocol):
+    """Makes the task of a recipe's stage on a torch device."""
+
+    def __call__(self, recipe: Recipe, stage: int, device: str, bf16_on_cpu: bool = False) -> Task:
+        """See `forward_precision` for `bf16_on_cpu`."""
+
+
+TASKS: dict[str, MakesTask] = {"segment": Segmenting, "detect": Detecting}
+"""By the name that a stage's `task` has."""

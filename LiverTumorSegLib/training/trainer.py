@@ -1,12 +1,14 @@
 """Trains the stages of a recipe, each as its `Training` says: resumable to the same numbers, alone or in a team.
 
 A run's folder holds, for each stage, `<stage>.csv` (a line an epoch), `tensorboard/<stage>` (curves and pictures),
-`<stage>.checkpoint.safetensors` (to resume) and `<stage>.best.safetensors` (lowest validation loss so far).
+`<stage>.checkpoint.safetensors` (to resume, written every minute and at the end of every epoch) and
+`<stage>.best.safetensors` (lowest validation loss so far).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -23,7 +25,7 @@ from torch.utils.data import Subset
 from ..errors import BundleError, LiverTumorSegError, TrainingError, warn
 from ..networks import build_network
 from ..networks.weights import save_weights
-from ..recipe import OPTIONS, Recipe
+from ..recipe import OPTIONS, Recipe, Training
 from .averaging import running_average
 from .beginning import load_fitting_weights
 from .checkpoint import Progress, State, load_checkpoint, save_checkpoint
@@ -32,7 +34,7 @@ from .loading import patch_loader, reason_of_process
 from .logs import Curves, Epoch, Pace, append_line, keep_lines
 from .patches import Patch
 from .pictures import side_by_side
-from .precision import laid_out
+from .precision import check_bf16_on_cpu, laid_out, prove_bf16
 from .schedules import build_optimiser, learning_rate, set_rate
 from .sources import PatchSource
 from .tasks import TASKS
@@ -59,6 +61,8 @@ class Run:
         origin: of the patches, as far as JSON can say it: the fold, for example. A run goes on with the same only.
         on_epoch: called after every epoch with the stage's name and its log line.
         progress: called now and then with a text and the share of the stage that is done.
+        checkpoint_every_s: how old the checkpoint may get while an epoch's steps are done.
+        bf16_on_cpu: let a recipe's bf16 hold on a CPU, too, where the network's gradients prove right.
     """
 
     recipe: Recipe
@@ -72,6 +76,8 @@ class Run:
     origin: Mapping[str, object] = field(default_factory=dict)
     on_epoch: Callable[[str, Epoch], None] | None = None
     progress: Callable[[str, float], None] | None = None
+    checkpoint_every_s: float = 60.0
+    bf16_on_cpu: bool = False
 
     def best(self, stage: int) -> Path:
         """Where the best weights of a stage lie."""
@@ -85,7 +91,7 @@ class Run:
 def train(run: Run, stages: tuple[int, ...] | None = None, team: Team | None = None) -> list[Path]:
     """Train the stages in order; each may begin from the best weights of the one before (S1, section 3.2.2).
 
-    A finished stage is not trained again; an interrupted one goes on from its last epoch.
+    A finished stage is not trained again; an interrupted one goes on from its checkpoint, to the same numbers.
 
     Args:
         run: what, from what, and where to.
@@ -96,11 +102,13 @@ def train(run: Run, stages: tuple[int, ...] | None = None, team: Team | None = N
         The best weights' files, one a stage.
 
     Raises:
-        TrainingError: a loss is not finite, or the folder holds another run.
+        TrainingError: a loss is not finite, the folder holds another run, or bf16 on this CPU is not to be trusted.
         BundleError: the weights to begin with do not fit.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
     chosen = stages if stages is not None else tuple(range(len(run.recipe.stages)))
+    if run.bf16_on_cpu:
+        check_bf16_on_cpu(run.device, [run.recipe.training[stage] for stage in chosen])
+    run.folder.mkdir(parents=True, exist_ok=True)
     team = team or Team()
     for stage in chosen:
         _check_stage(run, stage)
@@ -155,24 +163,35 @@ def _train_stage(run: Run, stage: int, team: Team) -> None:
             again = f"delete {run.file(stage, 'checkpoint.safetensors').name} to train the stage again"
             raise TrainingError(f"{run.best(stage)}: wanted the weights of a finished stage, got none; {again}")
         return
+    validation = list(_validation_batches(run, stage, team))
+    steps, progress = training.iterations_per_epoch, state.progress
+    done = progress.epoch * steps + progress.step
+    batches = _training_batches(run, stage, team, done)
+    if run.bf16_on_cpu and training.bf16:
+        batches = _proving(run, stage, state, batches)
     fitting = Fitting(
         state.network,
         team.wrapped(state.network),
         state.average,
         state.optimiser,
-        TASKS[run.recipe.stages[stage].task](run.recipe, stage, run.device),
+        TASKS[run.recipe.stages[stage].task](run.recipe, stage, run.device, run.bf16_on_cpu),
         team,
         run.device,
         training.clip_gradient,
         run.file(stage, "bad_batch.safetensors" if team.leads else f"bad_batch_{team.number}.safetensors"),
+        (run.seed, stage),
     )
-    validation = list(_validation_batches(run, stage, team))
-    batches = _training_batches(run, stage, team, state.progress.epoch)
-    pace = Pace(name, training.epochs, training.iterations_per_epoch, state.progress.epoch, run.progress)
+    pace = Pace(name, training.epochs, steps, done, run.progress)
     keeper = _Keeper(run, stage, state, fitting, validation[0]) if team.leads else None
+
+    def stepped() -> None:
+        if keeper is not None:
+            keeper.keep_step()
+        pace.step(progress.epoch, progress.step)
+
     try:
-        while not _is_over(state.progress, training.epochs, training.patience):
-            line = _train_epoch(run, stage, state.progress, fitting, batches, validation, pace)
+        while not _is_over(progress, training.epochs, training.patience):
+            line = _train_epoch(training, progress, fitting, batches, validation, stepped)
             if keeper is not None:
                 keeper.keep(line)
     finally:
@@ -180,38 +199,67 @@ def _train_stage(run: Run, stage: int, team: Team) -> None:
             keeper.close()
 
 
+def _proving(run: Run, stage: int, state: State, batches: Iterator[Patch]) -> Iterator[Patch]:
+    """The same batches, after the first one has shown that the stage can be trained in bf16 on this CPU.
+
+    Raises:
+        TrainingError: it cannot.
+    """
+    spec, first = run.recipe.stages[stage], next(batches)
+    exact, rounded = (TASKS[spec.task](run.recipe, stage, run.device, bf16) for bf16 in (False, True))
+    epoch = state.progress.epoch
+    off = prove_bf16(
+        state.network,
+        lambda network: exact.loss(network, *moved(first, run.device), epoch),
+        lambda network: rounded.loss(network, *moved(first, run.device), epoch),
+    )
+    log.info("stage %s: in bf16 on this CPU the gradients are %.1f %% from float32's", spec.name, 100 * off)
+    return itertools.chain([first], batches)
+
+
 def _train_epoch(
-    run: Run,
-    stage: int,
+    training: Training,
     progress: Progress,
     fitting: Fitting,
     batches: Iterator[Patch],
     validation: list[Patch],
-    pace: Pace,
+    stepped: Callable[[], None],
 ) -> Epoch:
-    """Steps and validation of the next epoch; what it came to."""
-    training, began, epoch = run.recipe.training[stage], time.monotonic(), progress.epoch
-    rate = learning_rate(training, epoch)
+    """The steps that are left of an epoch, and its validation; what it came to."""
+    began = time.monotonic() - progress.seconds
+    rate = learning_rate(training, progress.epoch)
     set_rate(fitting.optimiser, rate)
-    # Dropout shall be the same whether or not the run was broken before this epoch, and differ within the team.
-    torch.manual_seed(int(np.random.default_rng([run.seed, stage, epoch, fitting.team.number]).integers(2**62)))
-    fitted = fit_epoch(fitting, batches, training.iterations_per_epoch, epoch, lambda step: pace.step(epoch, step))
+
+    def timed() -> None:
+        progress.seconds = time.monotonic() - began
+        stepped()
+
+    fitted = fit_epoch(fitting, batches, training.iterations_per_epoch, progress, timed)
     loss, scores = validate(fitting, validation)
     if not math.isfinite(loss):
-        raise TrainingError(f"validation loss: wanted a finite number, got {loss} after epoch {epoch + 1}")
-    progress.epoch = epoch + 1
-    if loss < progress.best_loss:
-        progress.best_loss, progress.best_epoch = loss, epoch + 1
-    return Epoch(epoch + 1, rate, fitted, loss, scores, time.monotonic() - began)
+        raise TrainingError(f"validation loss: wanted a finite number, got {loss} after epoch {progress.epoch + 1}")
+    progress.end_epoch(loss)
+    return Epoch(progress.epoch, rate, fitted, loss, scores, time.monotonic() - began)
 
 
 class _Keeper:
-    """Writes what an epoch leaves behind; there is one in a team."""
+    """Writes what steps and epochs leave behind; there is one in a team."""
 
     def __init__(self, run: Run, stage: int, state: State, fitting: Fitting, shown: Patch):
         self._run, self._stage, self._state, self._fitting, self._shown = run, stage, state, fitting, shown
         keep_lines(run.file(stage, "csv"), state.progress.epoch)
         self._curves = Curves(run.folder / "tensorboard" / run.recipe.stages[stage].name, state.progress.epoch)
+        self._saved = time.monotonic()
+
+    def keep_step(self) -> None:
+        """Save the state within an epoch when the last checkpoint is too old.
+
+        Not after an epoch's last step: the validation that is next wants what the others in a team have by themselves,
+        the statistics of BatchNorm, and its end is saved anyhow.
+        """
+        left = self._run.recipe.training[self._stage].iterations_per_epoch - self._state.progress.step
+        if left > 0 and time.monotonic() - self._saved >= self._run.checkpoint_every_s:
+            self._save()
 
     def keep(self, line: Epoch) -> None:
         """Log an epoch and save the weights.
@@ -223,9 +271,14 @@ class _Keeper:
             save_weights(self._fitting.average.module, run.best(stage), half=False)
         append_line(run.file(stage, "csv"), line)
         self._curves.add(line, self._picture)
-        save_checkpoint(run.file(stage, "checkpoint.safetensors"), self._state, _plan(run, stage, self._fitting.team))
+        self._save()
         if run.on_epoch is not None:
             run.on_epoch(run.recipe.stages[stage].name, line)
+
+    def _save(self) -> None:
+        path = self._run.file(self._stage, "checkpoint.safetensors")
+        save_checkpoint(path, self._state, _plan(self._run, self._stage, self._fitting.team))
+        self._saved = time.monotonic()
 
     def close(self) -> None:
         """End the curves."""
@@ -249,7 +302,7 @@ def _start(run: Run, stage: int, team: Team) -> State:
     checkpoint = run.file(stage, "checkpoint.safetensors")
     if checkpoint.exists():
         load_checkpoint(checkpoint, state, _plan(run, stage, team))
-        log.info("stage %s: going on after epoch %d", spec.name, state.progress.epoch)
+        log.info("stage %s: going on after epoch %d, step %d", spec.name, state.progress.epoch, state.progress.step)
     elif run.initial is not None:
         given = run.initial / f"{spec.name}.safetensors"
         filled, wanted = load_fitting_weights(network, given), len(network.state_dict())
@@ -273,6 +326,7 @@ def _plan(run: Run, stage: int, team: Team) -> dict[str, str]:
     plan |= {f"recipe.{key}": shown[key] for key in ("crop", "phases", "label_names", *OPTIONS)}
     plan |= {f"origin.{key}": value for key, value in run.origin.items()}
     plan |= {"seed": run.seed, "processes": team.size, "validation_patches": run.validation_patches}
+    plan["bf16_on_cpu"] = run.bf16_on_cpu
     return {key: json.dumps(value) for key, value in plan.items()}
 
 
@@ -280,12 +334,12 @@ def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
     return progress.epoch >= epochs or progress.epoch - progress.best_epoch >= patience
 
 
-def _training_batches(run: Run, stage: int, team: Team, epoch: int) -> Iterator[Patch]:
-    """This process's batches from an epoch on; made ahead, also while another epoch is validated."""
+def _training_batches(run: Run, stage: int, team: Team, done: int) -> Iterator[Patch]:
+    """This process's batches after so many steps of all epochs; made ahead, also while an epoch is validated."""
     training = run.recipe.training[stage]
-    per_epoch = training.iterations_per_epoch * training.batch_size * team.size
-    count = (training.epochs - epoch) * per_epoch
-    patches = team.leader_first(lambda: run.source.patches(stage, epoch * per_epoch, count))
+    per_step = training.batch_size * team.size
+    count = (training.epochs * training.iterations_per_epoch - done) * per_step
+    patches = team.leader_first(lambda: run.source.patches(stage, done * per_step, count))
     mine = Subset(patches, team.share(count, training.batch_size))
     return iter(patch_loader(mine, training.batch_size, run.workers, run.device))
 

@@ -137,7 +137,7 @@ def test_an_interrupted_run_says_how_it_goes_on(ask, capsys, monkeypatch):
 
     monkeypatch.setattr(jobs, "train_fold", interrupted)
     assert ask() == 130
-    assert "interrupted; the same command goes on after the last epoch" in capsys.readouterr().out
+    assert "interrupted; the same command goes on from the checkpoint in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

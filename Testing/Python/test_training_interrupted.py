@@ -6,40 +6,19 @@ import dataclasses
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from LiverTumorSegLib.errors import OutputError, TrainingError
 from LiverTumorSegLib.recipe import Crop
 from LiverTumorSegLib.training import checkpoint
 from LiverTumorSegLib.training.trainer import train
 from processes import ended, new_processes
-from training_cases import RECIPE, ball_run, trained
+from training_cases import DROPPING, ball_run, check_same, lines_without_seconds, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# Dropout has chance in the steps themselves.
-DROPPING = dataclasses.replace(
-    trained(epochs=4, deep_supervision=0.4),
-    stages=tuple(dataclasses.replace(s, arguments={**s.arguments, "dropout": 0.2}) for s in RECIPE.stages),
-)
-
-
-def lines_without_seconds(folder: Path) -> list[str]:
-    return [line.rsplit(",", 1)[0] for line in (folder / "whole.csv").read_text(encoding="utf-8").splitlines()]
-
-
-def check_same(one: Path, two: Path) -> None:
-    """Both runs ended with the same weights, optimiser state and log, to the last bit."""
-    for name in ("whole.best.safetensors", "whole.checkpoint.safetensors"):
-        first, second = load_file(one / name), load_file(two / name)
-        assert set(first) == set(second)
-        assert all(torch.equal(first[key], second[key]) for key in first)
-    assert lines_without_seconds(one) == lines_without_seconds(two)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
@@ -109,7 +88,9 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_numbers(tmp_path):
     rng, deaths, begun = np.random.default_rng(0), 0, tmp_path / "begun"
     for _ in range(60):
         begun.unlink(missing_ok=True)
-        with new_processes((train_and_say_so, (begun, ball_run(tmp_path / "killed", recipe)))) as (child,):
+        with new_processes(
+            (train_and_say_so, (begun, ball_run(tmp_path / "killed", recipe, checkpoint_every_s=0.0)))
+        ) as (child,):
             while deaths < 8 and not begun.exists() and child.is_alive():
                 time.sleep(0.001)
             if deaths < 8:

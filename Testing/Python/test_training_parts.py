@@ -199,7 +199,7 @@ def test_the_weights_average_follows_fast_at_first_and_slowly_later():
 def test_the_time_left_comes_from_the_steps_of_this_process():
     seconds, told = [0.0], []
     # Resumed after 10 of 20 epochs of 10 steps; 2 s a step.
-    pace = Pace("liver", 20, 10, 10, lambda text, share: told.append((text, share)), clock=lambda: seconds[0])
+    pace = Pace("liver", 20, 10, 100, lambda text, share: told.append((text, share)), clock=lambda: seconds[0])
     for step in range(1, 4):
         seconds[0] += 2
         pace.step(10, step)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from LiverTumorSegLib.networks import build_network
 from LiverTumorSegLib.training.averaging import running_average
+from LiverTumorSegLib.training.checkpoint import Progress
 from LiverTumorSegLib.training.fitting import Fitting, fit_epoch
 from LiverTumorSegLib.training.schedules import build_optimiser
 from LiverTumorSegLib.training.tasks import Segmenting
 from LiverTumorSegLib.training.team import Team, joined_team
 from LiverTumorSegLib.training.trainer import train
 from processes import ended, new_processes
-from training_cases import RECIPE, Balls, ball_run, trained
+from training_cases import DROPPING, RECIPE, Balls, ball_run, check_same, ending_before, trained
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -56,11 +57,11 @@ def one_step(folder: Path, batch_size: int) -> None:
         optimiser = build_optimiser(BY_PATCH.training[0], network.parameters())
         task, average = Segmenting(BY_PATCH, 0, device), running_average(network, 0.0)
         bad = folder / "bad_batch.safetensors"
-        fitting = Fitting(network, team.wrapped(network), average, optimiser, task, team, device, 1e6, bad)
+        fitting = Fitting(network, team.wrapped(network), average, optimiser, task, team, device, 1e6, bad, (0, 0))
         patches = Balls(BY_PATCH).patches(0, 0, batch_size * team.size)
         mine = [patches[n] for n in team.share(batch_size * team.size, batch_size)]
         batch = tuple(torch.stack(parts) for parts in zip(*mine, strict=True))
-        loss = fit_epoch(fitting, iter([batch]), 1, 0, lambda step: None)
+        loss = fit_epoch(fitting, iter([batch]), 1, Progress(), lambda: None)
         found = {name: parameter.grad for name, parameter in network.named_parameters()}
         save_file({**found, "loss": torch.tensor(loss)}, folder / f"{team.size}_{team.number}.safetensors")
 
@@ -98,6 +99,35 @@ def test_a_team_s_run_is_that_of_one_process_with_twice_the_batch_also_when_it_i
     for mine, yours in zip(*(log[1:] for log in logs), strict=True):
         pairs = zip(mine.split(",")[:-1], yours.split(",")[:-1], strict=True)
         assert all(float(a) == pytest.approx(float(b), abs=1e-4) for a, b in pairs)
+
+
+def train_until(folder: Path, last: int | None) -> None:
+    """Train with a checkpoint at every step; end before a patch where one is named."""
+    with joined_team("cpu") as (team, device):
+        run = ball_run(folder, DROPPING, device=device, checkpoint_every_s=0.0)
+        if last is None:
+            train(run, stages=(0,), team=team)
+            return
+        with pytest.raises(KeyboardInterrupt):
+            train(ending_before(run, last), stages=(0,), team=team)
+
+
+def test_a_team_that_is_cut_off_within_an_epoch_ends_with_the_same_bits(tmp_path):
+    in_two_processes(train_until, tmp_path / "whole", None)
+    # A step takes two patches: the third step of the second epoch, then the first of the third.
+    for last in (10, 12, None):
+        in_two_processes(train_until, tmp_path / "cut", last)
+    check_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def train_in_bf16(folder: Path) -> None:
+    with joined_team("cpu") as (team, device):
+        train(ball_run(folder, trained(epochs=1, bf16=True), device=device, bf16_on_cpu=True), stages=(0,), team=team)
+
+
+def test_each_process_of_a_team_proves_bf16_and_they_train_in_it(tmp_path):
+    in_two_processes(train_in_bf16, tmp_path)
+    assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_process_alone_is_a_team_of_one(monkeypatch):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
 from LiverTumorSegLib.recipe import Crop, Grid, Intensity, Recipe, Stage, Training
@@ -35,6 +38,13 @@ RECIPE = Recipe(
 def trained(**changes: Any) -> Recipe:
     """The recipe with other training of both stages."""
     return dataclasses.replace(RECIPE, training=tuple(dataclasses.replace(t, **changes) for t in RECIPE.training))
+
+
+# Dropout has chance in the steps themselves.
+DROPPING = dataclasses.replace(
+    trained(epochs=4, deep_supervision=0.4),
+    stages=tuple(dataclasses.replace(s, arguments={**s.arguments, "dropout": 0.2}) for s in RECIPE.stages),
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,57 @@ class _BallPatches(Dataset[Any]):
         labels = (distance < 3.5).astype(np.uint8) + (distance < 1.8)
         volume = labels * 0.4 + rng.normal(0, 0.1, labels.shape)
         return torch.from_numpy(volume[None].astype(np.float32)), torch.from_numpy(labels[None])
+
+
+@dataclass(frozen=True)
+class _Ending(Dataset[Any]):
+    """Patches of which the one with a number, and all after it, interrupt the process that asks for them."""
+
+    patches: Dataset[Any]
+    left: int
+
+    def __len__(self) -> int:
+        return len(self.patches)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= self.left:
+            raise KeyboardInterrupt
+        return self.patches[index]
+
+
+@dataclass(frozen=True)
+class _EndingBalls(Balls):
+    last: int = 0
+
+    def patches(self, stage: int, start: int, count: int, validation: bool = False) -> Dataset[Any]:
+        patches = super().patches(stage, start, count, validation)
+        return patches if validation else _Ending(patches, self.last - start)
+
+
+def ending_before(run: Run, patch: int) -> Run:
+    """The run, but interrupted when it asks for the training patch of that number."""
+    return dataclasses.replace(run, source=_EndingBalls(run.recipe, last=patch))
+
+
+def lines_without_seconds(folder: Path) -> list[str]:
+    """The first stage's log."""
+    return [line.rsplit(",", 1)[0] for line in (folder / "whole.csv").read_text(encoding="utf-8").splitlines()]
+
+
+def check_same(one: Path, two: Path) -> None:
+    """Make sure that both runs ended with the same weights, optimiser state and log, to the last bit."""
+    for name in ("whole.best.safetensors", "whole.checkpoint.safetensors"):
+        first, second = load_file(one / name), load_file(two / name)
+        assert set(first) == set(second)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert progress_of(one) == progress_of(two)
+    assert lines_without_seconds(one) == lines_without_seconds(two)
+
+
+def progress_of(folder: Path) -> dict[str, Any]:
+    """What the first stage's checkpoint says of how far it is."""
+    with safe_open(folder / "whole.checkpoint.safetensors", framework="pt") as file:
+        return dict(json.loads(file.metadata()["progress"]))
 
 
 def ball_run(folder: Path, recipe: Recipe = RECIPE, **changes: Any) -> Run:
