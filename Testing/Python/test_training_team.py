@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from LiverTumorSegLib.networks import build_network
+from LiverTumorSegLib.training import trainer
 from LiverTumorSegLib.training.averaging import running_average
 from LiverTumorSegLib.training.checkpoint import Progress
 from LiverTumorSegLib.training.fitting import Fitting, fit_epoch
@@ -121,12 +123,20 @@ def test_a_team_that_is_cut_off_within_an_epoch_ends_with_the_same_bits(tmp_path
 
 
 def train_in_bf16(folder: Path) -> None:
+    proved = trainer.prove_bf16
+
+    def told(*arguments: Any) -> float:
+        (folder / f"proved_by_{os.environ['RANK']}").touch()
+        return proved(*arguments)
+
+    trainer.prove_bf16 = told  # in a process of its own
     with joined_team("cpu") as (team, device):
         train(ball_run(folder, trained(epochs=1, bf16=True), device=device, bf16_on_cpu=True), stages=(0,), team=team)
 
 
 def test_each_process_of_a_team_proves_bf16_and_they_train_in_it(tmp_path):
     in_two_processes(train_in_bf16, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("proved_by_*")) == ["proved_by_0", "proved_by_1"]
     assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 

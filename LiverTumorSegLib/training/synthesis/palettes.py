@@ -126,7 +126,8 @@ UNUSUAL_MR_SIGNAL: dict[Tissue, tuple[float, float, float]] = {
 }
 
 
-# Share of patients whose lesions are brighter than the liver, in the order of the three tables above.
+# Share of patients whose lesions are brighter than the liver, in the order of the three tables above: what a reader
+# would expect of metastases and carcinomas there, not counted.
 _BRIGHT_IN_CT = (0.05, 0.45, 0.10, 0.25)
 _BRIGHT_IN_MR = (0.10, 0.30, 0.85, 0.90)
 _BRIGHT_IN_UNUSUAL_MR = (0.90, 0.90, 0.05)

@@ -21,7 +21,7 @@ from .settings import TRAINING, Settings
 from .shapes import draw_ball, in_one_piece, tissue_mask, voxel_of
 
 ORGANS = {
-    "liver": (Tissue.LIVER, Tissue.LESION, Tissue.DUCT),
+    "liver": LIVER_TISSUES,
     "hepatic_vessels": (Tissue.HEPATIC_VESSEL,),
     "portal_vein": (Tissue.PORTAL_VEIN,),
     "gallbladder": (Tissue.GALLBLADDER,),
@@ -29,7 +29,8 @@ ORGANS = {
     "pancreas": (Tissue.PANCREAS,),
     "stomach": (Tissue.STOMACH, Tissue.STOMACH_CONTENT),
 }
-"""S3's seven organs and vessels -> what they are made of here; the portal vein is drawn with the splenic one."""
+"""S3's seven organs and vessels -> what they are made of here; the portal vein is drawn with the splenic one. What of
+the liver has a name of its own among those asked for goes by that."""
 
 _NO_LESION, _KINDRED = 0.2, 0.65
 _LEAST_SHARE = 0.4  # of a lesion must lie in the liver, or it is not drawn
@@ -162,11 +163,10 @@ def _painted(
 
 def _labels(tissues: torch.Tensor, kinds: torch.Tensor, names: Sequence[str]) -> np.ndarray:
     labels = torch.zeros(tissues.shape, dtype=torch.uint8, device=tissues.device)
-    for value, name in enumerate(names):
-        if name in ORGANS:
-            labels[tissue_mask(tissues, ORGANS[name])] = value
-    for name, tissue in (("hepatic_vessels", Tissue.HEPATIC_VESSEL), (CYST, Tissue.CYST)):
-        if name in names or "liver" in names:
-            labels[tissues == tissue] = names.index(name if name in names else "liver")
+    for name in ORGANS:  # the liver first
+        if name in names:
+            labels[tissue_mask(tissues, ORGANS[name])] = names.index(name)
+    if CYST in names:
+        labels[tissues == Tissue.CYST] = names.index(CYST)
     labels[kinds > 0] = kinds[kinds > 0]
     return labels.numpy()
