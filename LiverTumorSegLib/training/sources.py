@@ -61,7 +61,7 @@ class SyntheticSource:
         """See `PatchSource`."""
         return SyntheticPatches(
             self.library,
-            self.library.validation if validation else self.library.training,
+            self.library.tuning if validation else self.library.training,
             self.recipe,
             stage,
             self.seed + 10_000_019 if validation else self.seed,

@@ -69,7 +69,7 @@ class TypedSource:
 
     def patches(self, stage: int, start: int, count: int, validation: bool = False) -> TypedPatches:
         """See `sources.PatchSource`."""
-        names = self.library.validation if validation else self.library.training
+        names = self.library.tuning if validation else self.library.training
         seed = self.seed + 10_000_019 if validation else self.seed
         settings = self.validation_settings if validation else self.settings
         return TypedPatches(self, names, stage, seed, start, count, settings, augmented=not validation)

@@ -1,15 +1,17 @@
 """How well bundles segment: synthetic scans that they were not trained on, and real ones that nobody trains on.
 
     python Testing/Benchmarks/bench_accuracy.py [--bundle default ...] [--bodies RUN_DIR/bodies] [--synthetic 12]
-                                                [--first 0] [--froc] [--reliability] [--figures DIR] [--real]
+                                                [--first 0] [--tuning] [--froc] [--reliability] [--figures DIR]
+                                                [--real]
 
-Every bundle sees the same scans. `--bodies` names the bodies of a training run; their validation side is
-drawn from, with the generator's settings shifted. `--first` starts at another scan, so that what is tuned on some
-is reported on others. `--froc` adds the sensitivity factors' curve, `--reliability` how far probabilities can be
-believed. `--figures` writes both as pictures for the last bundle's card, and its worst failures: reliability.png (every
-bundle, so that `--bundle OLD NEW` shows before and after a calibration), froc.png and failures.png, each below 150 kB.
-The real cases are found by LTS_DATA or beside the checkout; they are for evaluation only: look once
-per candidate, change nothing for them. A lesion is found when half of its voxels are (S1, section 3.3.1).
+Every bundle sees the same scans. `--bodies` names the bodies of a training run; their validation side is drawn from,
+with the generator's settings shifted: those bodies on which nothing is chosen, or with `--tuning` the others. `--first`
+starts at another scan, so that what is tuned on some is reported on others. `--froc` adds the sensitivity factors'
+curve, `--reliability` how far probabilities can be believed. `--figures` writes both as pictures for the last bundle's
+card, and its worst failures: reliability.png (every bundle, so that `--bundle OLD NEW` shows before and after a
+calibration), froc.png and failures.png, each below 150 kB. The real cases are found by LTS_DATA or beside the checkout;
+they are for evaluation only: look once per candidate, change nothing for them. A lesion is found when half of its
+voxels are (S1, section 3.3.1).
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def main() -> None:
     if options.synthetic:
         numbers = range(options.first, options.first + options.synthetic)
         factors = FROC_FACTORS if options.froc or options.figures else (1.0,)
-        measured = measure(segmenters, numbers, options.bodies, factors)
+        measured = measure(segmenters, numbers, options.bodies, factors, deciding=not options.tuning)
         synthetic_tables(measured, numbers, options.froc, options.reliability)
         if options.figures:
             draw_figures(options.figures, measured, numbers)
@@ -73,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bodies", type=Path)
     parser.add_argument("--synthetic", type=int, default=12, metavar="N")
     parser.add_argument("--first", type=int, default=0, metavar="N")
+    parser.add_argument("--tuning", action="store_true")
     parser.add_argument("--froc", action="store_true")
     parser.add_argument("--reliability", action="store_true")
     parser.add_argument("--figures", type=Path, metavar="DIR")
@@ -81,12 +84,12 @@ def _options() -> argparse.Namespace:
 
 
 def measure(
-    segmenters: dict[str, Segmenter], numbers: range, bodies: Path | None, factors: Sequence[float]
+    segmenters: dict[str, Segmenter], numbers: range, bodies: Path | None, factors: Sequence[float], deciding: bool
 ) -> dict[str, Measured]:
     """Every bundle on every scan, at each sensitivity factor; 1 is among these."""
     measured = {name: Measured({factor: Score() for factor in factors}) for name in segmenters}
     for number in numbers:
-        case = held_out(number, bodies)
+        case = held_out(number, bodies, deciding)
         for name, segmenter in segmenters.items():
             first = segmenter(case.scan, modality=case.modality)
             for factor in factors:

@@ -34,6 +34,16 @@ def quiet_look(modality: str = "CT", **changes: object) -> Look:
     return dataclasses.replace(look, **{**plain, **changes})
 
 
+def thin_look(**changes: object) -> Look:
+    """Thin slices and hardly any noise."""
+    plain = {"slice_mm": 0.0, "noise": 1.0}
+    return dataclasses.replace(draw_look(np.random.default_rng(0), "CT"), **{**plain, **changes})
+
+
+def liver_block(side: int) -> torch.Tensor:
+    return torch.full((side, side, side), int(Tissue.LIVER), dtype=torch.uint8)
+
+
 def painted(tissues: torch.Tensor, spacing_mm: float, look: Look, seed: int = 3) -> torch.Tensor:
     return paint(tissues, torch.zeros(tissues.shape), spacing_mm, look, np.random.default_rng(seed))
 
@@ -148,6 +158,44 @@ def test_a_lesion_s_contrast_can_be_seen_and_where_the_liver_is_too_dark_it_is_b
     mean[Tissue.LIVER] = liver_hu
     look = dataclasses.replace(look, palette=dataclasses.replace(look.palette, mean=mean))
     assert look.visible(wanted, 20.0) == pytest.approx(given)
+
+
+def test_lesions_are_as_large_and_as_strong_as_thick_slices_and_noise_ask_for():
+    look = thin_look()
+    # Slices of 10 mm: nothing under 8 mm, and 7 mm of lesion leave 0.7 of the contrast. Noise of one lesion unit:
+    # at 14 mm and above once, at 7 mm twice the noise, and 14 mm is the smallest that one unit of contrast shows.
+    coarse = dataclasses.replace(look, slice_mm=10.0, sharp_mm=0.01)
+    assert coarse.smallest_lesion_mm == pytest.approx(8.0)
+    coarse = dataclasses.replace(coarse, noise=look.palette.lesion_unit)
+    assert coarse.smallest_lesion_mm == pytest.approx(14.0)
+    assert coarse.faintest_lesion(14.0) == pytest.approx(1.0)
+    assert coarse.faintest_lesion(7.0) == pytest.approx(2.0 / 0.7)
+    assert coarse.faintest_lesion(1.0) == pytest.approx(3.0 / 0.4)  # never more
+    for seed in range(20):
+        work = liver_block(48)
+        drawn = draw_lesions(work, 2.0, np.random.default_rng(seed), coarse)
+        assert all(size >= 14 for size in drawn.diameters_mm)
+        assert bool((drawn.contrast != 0)[work == Tissue.LESION].all())
+
+
+def test_a_small_lesion_is_stronger_by_what_blur_takes_from_the_middle_of_a_ball():
+    sharp_mm, diameter_mm = 3.0, 8.0
+    look = thin_look(sharp_mm=sharp_mm)
+    line = torch.arange(41, dtype=torch.float32) - 20
+    ball = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line**2 <= (diameter_mm / 2 / 0.5) ** 2).float()
+    left = float(gaussian_blur(ball, (sharp_mm / 0.5,) * 3)[20, 20, 20])  # voxels of 0.5 mm
+    assert 0.3 < left < 0.5
+    assert look.faintest_lesion(diameter_mm) == pytest.approx(0.2 / max(left, 0.4), rel=0.05)
+
+
+def test_a_lesion_has_the_contrast_that_can_be_seen_also_where_only_its_rim_or_core_has_any():
+    look = thin_look()
+    for seed in range(60):
+        work = liver_block(40)
+        drawn = draw_lesions(work, 2.0, np.random.default_rng(seed), look, unusual=0.0)
+        if len(drawn.diameters_mm) == 1:
+            contrast = drawn.contrast[work == Tissue.LESION]
+            assert float(contrast.square().mean().sqrt()) >= 0.999 * look.faintest_lesion(drawn.diameters_mm[0])
 
 
 @pytest.mark.parametrize("drawn_with", [Settings(), SHIFTED])

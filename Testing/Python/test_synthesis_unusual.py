@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from LiverTumorSegLib.training.synthesis import generator
 from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES, Anatomy, Tissue
 from LiverTumorSegLib.training.synthesis.appearance import Look, draw_look, paint
 from LiverTumorSegLib.training.synthesis.fields import own_chances
 from LiverTumorSegLib.training.synthesis.files import stored
-from LiverTumorSegLib.training.synthesis.generator import Field, synthetic_scan
+from LiverTumorSegLib.training.synthesis.generator import Field, sampled_tissues, synthetic_scan
 from LiverTumorSegLib.training.synthesis.lesions import draw_lesions
 from LiverTumorSegLib.training.synthesis.mimics import draw_mimics
 from LiverTumorSegLib.training.synthesis.palettes import MR_SIGNAL, UNUSUAL_MR_SIGNAL
@@ -98,6 +99,47 @@ def test_an_edge_rings_where_the_highest_frequencies_are_missing():
         assert 1.03 < float(rung.max() / sharp.max()) < 1.3
         assert float((rung - sharp)[:, 24:40, 24:40].abs().max()) < 0.08 * float(sharp.max())
         assert float(rung.mean()) == pytest.approx(float(sharp.mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clipped_mr_keeps_what_differs_within_the_liver(seed):
+    # The liver is the brightest there is: cut at its share of the voxels, all of it would have one value.
+    tissues = torch.zeros((40, 40, 40), dtype=torch.uint8)
+    tissues[10:30, 10:30, 10:30] = int(Tissue.LIVER)
+    volume = torch.where(tissues == 1, 500.0, 10.0) + torch.arange(40.0)
+    clipped = stored(volume.clone(), tissues, "MR", rng(seed), ALWAYS, whole_body=True)
+    liver = tissues == Tissue.LIVER
+    assert float((clipped[liver] - volume[liver]).abs().max()) <= 2
+    assert float(clipped[liver].std()) > 0.95 * float(volume[liver].std())
+
+
+def test_above_a_breath_a_ct_is_of_another_moment_and_below_it_is_as_it_was():
+    body = Anatomy((np.arange(60**3).reshape(60, 60, 60) % 30 == 2).astype(np.uint8), "stripes")
+    field, moved = Field((24, 20, 20), 2.0, "organ"), np.zeros((24, 3), np.float32)
+    still = sampled_tissues(body, field, rng(1), 1.0)
+    assert torch.equal(sampled_tissues(body, field, rng(1), 1.0, moved_mm=moved), still)
+    moved[9:] = (6, 0, 2)
+    breathed = sampled_tissues(body, field, rng(1), 1.0, moved_mm=moved)
+    assert torch.equal(breathed[:9], still[:9])
+    assert float((breathed[9:] != still[9:]).float().mean()) > 0.02
+
+
+def test_ct_has_breaths_in_a_few_scans_and_mr_in_none(monkeypatch):
+    seen = []
+    real = generator.sampled_tissues
+
+    def watched(anatomy, field, chance, bend, device, moved_mm):
+        seen.append(moved_mm)
+        return real(anatomy, field, chance, bend, device, moved_mm)
+
+    monkeypatch.setattr(generator, "sampled_tissues", watched)
+    body = Anatomy(np.full((20, 20, 20), int(Tissue.LIVER), np.uint8), "liver")
+    for modality, share in (("CT", ALWAYS), ("CT", NEVER), ("MR", ALWAYS)):
+        synthetic_scan(body, Field((12, 8, 8), 4.0, "organ"), rng(0), modality, Settings(unusual=share), "none")
+    assert seen[1] is seen[2] is None
+    steps = np.abs(np.diff(seen[0], axis=0)).sum(1)
+    assert 1 <= (steps > 0).sum() <= 3
+    assert (seen[0][0] == 0).all()
 
 
 def test_a_stored_ct_is_round_clipped_and_stepped():

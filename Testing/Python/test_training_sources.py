@@ -54,6 +54,17 @@ def test_no_body_is_in_training_and_validation(library):
     assert all(sources)
 
 
+def test_what_decides_is_of_other_sources_than_what_is_chosen_on(quick, tmp_path):
+    library = build_library(tmp_path, None, variants=2, held_out=5, procedural=7)
+    assert library.tuning == ("002_0.npy", "002_1.npy", "003_0.npy", "003_1.npy")
+    assert library.deciding == tuple(f"00{n}_{variant}.npy" for n in (4, 5, 6) for variant in (0, 1))
+    assert {*library.tuning, *library.deciding} == {*library.validation}
+
+
+def test_with_one_source_for_validation_everything_is_chosen_and_decided_on_it(library):
+    assert library.tuning == library.deciding == library.validation
+
+
 def test_a_library_is_not_drawn_twice(library):
     before = {path: path.stat().st_mtime_ns for path in library.folder.iterdir()}
     again = build_library(library.folder, None, variants=1, held_out=1, procedural=2, seed=1)

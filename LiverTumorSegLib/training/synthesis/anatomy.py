@@ -49,7 +49,7 @@ class Tissue(IntEnum):
     MARROW = 21
     LUNG = 22
     HEART = 23
-    HEPATIC_VESSEL = 24
+    HEPATIC_VEIN = 24
     STOMACH_CONTENT = 25
     URINE = 26
     SPINAL_CANAL = 27
@@ -61,9 +61,11 @@ class Tissue(IntEnum):
     MASS = 33
     DUCT = 34
     FLUID = 35
+    PORTAL_BRANCH = 36
 
 
-LIVER_TISSUES = (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.LESION, Tissue.CYST, Tissue.DUCT)
+VESSELS_OF_LIVER = (Tissue.HEPATIC_VEIN, Tissue.PORTAL_BRANCH)
+LIVER_TISSUES = (Tissue.LIVER, *VESSELS_OF_LIVER, Tissue.LESION, Tissue.CYST, Tissue.DUCT)
 
 # Label values of public multi-organ data sets -> tissue; what is not named here becomes background.
 BTCV = {
@@ -105,9 +107,9 @@ SPL_ATLAS = {
     111: Tissue.ADRENAL,
     112: Tissue.ADRENAL,
     117: Tissue.PORTAL_VEIN,
-    151: Tissue.HEPATIC_VESSEL,
-    152: Tissue.HEPATIC_VESSEL,
-    153: Tissue.HEPATIC_VESSEL,
+    151: Tissue.HEPATIC_VEIN,
+    152: Tissue.HEPATIC_VEIN,
+    153: Tissue.HEPATIC_VEIN,
 }
 
 

@@ -18,6 +18,8 @@ Modality = Literal["CT", "MR"]
 
 _DARKEST_LESION_HU = 14.0  # darker is a cyst's fluid
 _POINT = 0.4  # voxels: blurred by this, an edge between points is as steep, in the mean, as between means over voxels
+_STRONG = 1.0  # contrast of a lesion, in lesion units
+_LEAST_LEFT = 0.4  # of a lesion's contrast after blur: what is left of less is not made up for
 _UNUSUAL_SEQUENCE, _RINGING = 0.15, 0.15  # of MR scans
 
 
@@ -56,14 +58,26 @@ class Look:
     def _liver(self) -> float:
         return float(self.palette.mean[Tissue.LIVER])
 
+    def has_thick_slices(self, spacing_mm: float) -> bool:
+        """Whether the slices are thicker than voxels with such an edge."""
+        return self.slice_mm > 1.2 * spacing_mm
+
     @property
     def smallest_lesion_mm(self) -> float:
-        """Below this a lesion drowns in its slice."""
-        return max(4.0, 0.8 * self.slice_mm)
+        """Below this a lesion drowns in its slice or in noise."""
+        clear = (mm for mm in range(4, 30) if self.faintest_lesion(mm) <= _STRONG)
+        return max(next(clear, 30), 0.8 * self.slice_mm)
 
     def faintest_lesion(self, diameter_mm: float) -> float:
         """The least contrast, in lesion units, that a reader could make out; small lesions need more."""
-        return max(0.2, self.noise / self.palette.lesion_unit * float(np.clip(14 / diameter_mm, 0.7, 3)))
+        needed = self.noise / self.palette.lesion_unit * float(np.clip(14 / diameter_mm, 0.7, 3))
+        return max(0.2, needed) / max(self._left_of_contrast(diameter_mm), _LEAST_LEFT)
+
+    def _left_of_contrast(self, diameter_mm: float) -> float:
+        """The share of a ball's contrast that blur and slices leave in its middle: the Gaussian's integral over it."""
+        reach = diameter_mm / (2 * math.sqrt(2) * max(self.sharp_mm, 1e-3))
+        blurred = math.erf(reach) - 2 / math.sqrt(math.pi) * reach * math.exp(-(reach**2))
+        return blurred * min(1.0, diameter_mm / max(self.slice_mm, 1e-6))
 
     def visible(self, contrast: float, diameter_mm: float) -> float:
         """A lesion's contrast, in lesion units, as strong as can be made out and no darker than a lesion gets.
@@ -109,7 +123,12 @@ def _unusual(look: Look, rng: np.random.Generator, share: float) -> Look:
 
 
 def paint(
-    tissues: torch.Tensor, contrast: torch.Tensor, spacing_mm: float, look: Look, rng: np.random.Generator
+    tissues: torch.Tensor,
+    contrast: torch.Tensor,
+    spacing_mm: float,
+    look: Look,
+    rng: np.random.Generator,
+    as_measured: bool = False,
 ) -> torch.Tensor:
     """A scan of the tissues: float32 (k, j, i) in HU (CT) or arbitrary units (MR).
 
@@ -119,6 +138,7 @@ def paint(
         spacing_mm: edge of the voxels.
         look: of the scan.
         rng: source of all chance.
+        as_measured: leave thick slices as they are, fewer along their axis than voxels, rather than interpolate.
     """
     palette, generator = look.palette, torch_generator(rng, tissues.device)
     mean, texture = (each.to(tissues.device) for each in (palette.mean, palette.texture))
@@ -132,11 +152,12 @@ def paint(
     if look.modality == "MR":
         shading = smooth_noise(shape, rng.uniform(120, 300) / spacing_mm, generator)
         volume = volume * torch.exp(rng.uniform(0, 0.3) * shading)
-    if look.slice_mm <= 1.2 * spacing_mm:
+    if not look.has_thick_slices(spacing_mm):
         return _measured(volume, look, generator, rng)
     axis = look.slice_axis
     into_slices, back = slice_filters(shape[axis], look.slice_mm / spacing_mm, volume.device)
-    return along(back, _measured(along(into_slices, volume, axis), look, generator, rng), axis)
+    measured = _measured(along(into_slices, volume, axis), look, generator, rng)
+    return measured if as_measured else along(back, measured, axis)
 
 
 def _measured(volume: torch.Tensor, look: Look, generator: torch.Generator, rng: np.random.Generator) -> torch.Tensor:

@@ -13,7 +13,7 @@ import edt
 import numpy as np
 import torch
 
-from .anatomy import SPACING_MM, Anatomy, Tissue
+from .anatomy import SPACING_MM, VESSELS_OF_LIVER, Anatomy, Tissue
 from .fields import gaussian_blur, smooth_noise, torch_generator
 from .pelvis import draw_arms, draw_pelvis
 from .vessels import draw_hepatic_vessels
@@ -57,7 +57,7 @@ def complete_body(organs: Anatomy, rng: np.random.Generator, tall: bool = True) 
         draw_arms(tissues, rng)
     draw_hepatic_vessels(tissues, rng)
     _draw_table(tissues, rng)
-    refined = np.isin(tissues, (Tissue.STOMACH_CONTENT, Tissue.GAS, Tissue.HEPATIC_VESSEL))
+    refined = np.isin(tissues, (Tissue.STOMACH_CONTENT, Tissue.GAS, *VESSELS_OF_LIVER))
     kept = (given != Tissue.AIR) & ~refined
     tissues[kept] = given[kept]
     return Anatomy(tissues, organs.source)

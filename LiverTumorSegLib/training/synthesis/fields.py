@@ -84,6 +84,13 @@ def slice_filters(
     return covered / covered.sum(1, keepdim=True), back
 
 
+def slice_centres(count: int, thickness: float) -> list[int]:
+    """The voxel in which the centre of each slice of `slice_filters` lies."""
+    slices = max(2, math.ceil(count / thickness))
+    first = (count - slices * thickness) / 2
+    return [min(max(math.floor(first + (n + 0.5) * thickness), 0), count - 1) for n in range(slices)]
+
+
 def along(matrix: torch.Tensor, volume: torch.Tensor, axis: int) -> torch.Tensor:
     """Every row of a (k, j, i) tensor along an axis times a (new length, length) matrix."""
     return torch.tensordot(matrix, volume, dims=([1], [axis])).movedim(0, axis)

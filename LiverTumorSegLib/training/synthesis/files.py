@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .anatomy import Tissue
+from .anatomy import LIVER_TISSUES, Tissue
 from .appearance import Modality
 from .fields import own_chances
+from .shapes import tissue_mask
 
 _ROUND, _CLIPPED, _STEPPED = 0.08, 0.12, 0.15
 _PADDING_HU = (-1024.0, -2000.0, -3024.0)  # beyond the round field, as makers write it
@@ -40,7 +41,7 @@ def stored(
         tissues.masked_fill_(outside, int(Tissue.AIR))
         volume = volume.masked_fill(outside, float(bounds.choice(_PADDING_HU)))
     if window.random() < share * _CLIPPED:
-        volume = _clipped(volume, modality, window)
+        volume = _clipped(volume, tissues, modality, window)
     if steps.random() < share * _STEPPED:
         low, high = volume.amin(), volume.amax()
         step = ((high - low) / (255 if steps.random() < 0.6 else 4095)).clamp_min(1e-6)
@@ -55,11 +56,18 @@ def _outside_circle(volume: torch.Tensor, size: float) -> torch.Tensor:
     return (torch.hypot(j[:, None], i[None, :]) > size * max(height, width) / 2).expand(volume.shape)
 
 
-def _clipped(volume: torch.Tensor, modality: Modality, rng: np.random.Generator) -> torch.Tensor:
-    """Cut to a window of soft tissue (CT), or without the brightest voxels (MR)."""
+def _clipped(volume: torch.Tensor, tissues: torch.Tensor, modality: Modality, rng: np.random.Generator) -> torch.Tensor:
+    """Cut to a window of soft tissue (CT), or without the brightest voxels, but for the liver's (MR)."""
     if modality == "CT":
         low = rng.uniform(-250, -100)
         return volume.clamp(low, low + rng.uniform(320, 700))
-    sample = volume[::2, ::2, ::2].flatten()
-    top = sample.kthvalue(max(1, int(len(sample) * rng.uniform(0.96, 0.999)))).values
+    sample, liver = volume[::2, ::2, ::2], tissue_mask(tissues[::2, ::2, ::2], LIVER_TISSUES)
+    top = _share_below(sample.flatten(), rng.uniform(0.96, 0.999))
+    if liver.any():
+        top = torch.maximum(top, _share_below(sample[liver], 0.98))
     return torch.minimum(volume, top)
+
+
+def _share_below(values: torch.Tensor, share: float) -> torch.Tensor:
+    """The grey value that so many of the values do not exceed."""
+    return values.kthvalue(max(1, int(len(values) * share))).values

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from .anatomy import LIVER_TISSUES, SPACING_MM, Anatomy, Tissue
 from .appearance import Modality, draw_look, paint
-from .fields import Shape, enlarged, smooth_noise, torch_generator
+from .fields import Shape, enlarged, own_chances, slice_centres, smooth_noise, torch_generator
 from .files import stored
 from .lesions import Aim, draw_lesions
 from .mimics import draw_mimics
@@ -17,29 +18,40 @@ from .settings import TRAINING, Settings
 from .shapes import tissue_mask
 
 _OFF_CENTRE_MM = 45.0
+_BENDS = ((12.0, (70, 140)), (4.0, (20, 40)))  # mm: the largest deviation, and over what length it changes
+_BREATHED, _BREATH_MM = 0.06, (5.0, 2.0, 1.0)  # share of CTs; deviation along (k, j, i)
+
+
+class Slices(NamedTuple):
+    """The axis, of (k, j, i), across which slices lie, and how far apart: their thickness, in mm."""
+
+    axis: int
+    apart_mm: float
 
 
 @dataclass(frozen=True)
 class DrawnScan:
-    """One synthetic scan on an isotropic grid, on the device where it was drawn; see `SyntheticScan`."""
+    """One synthetic scan on the device where it was drawn; see `SyntheticScan`."""
 
     volume: torch.Tensor
     labels: torch.Tensor
     modality: Modality
     spacing_mm: float
     lesion_diameters_mm: tuple[float, ...]
+    slices: Slices | None = None
 
 
 @dataclass(frozen=True)
 class SyntheticScan:
-    """One synthetic scan on an isotropic grid.
+    """One synthetic scan.
 
     Attributes:
         volume: float32 (k, j, i), HU for CT, arbitrary units for MR.
         labels: uint8 (k, j, i), 0 background, 1 liver, 2 tumour.
         modality: what it was painted as.
-        spacing_mm: edge of a voxel.
+        spacing_mm: edge of a voxel; within the slices, where there are such.
         lesion_diameters_mm: as drawn.
+        slices: where they are left as they were measured and thick; None on an isotropic grid.
     """
 
     volume: np.ndarray
@@ -47,6 +59,7 @@ class SyntheticScan:
     modality: Modality
     spacing_mm: float
     lesion_diameters_mm: tuple[float, ...]
+    slices: Slices | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Field:
         cut: chance that the scan ends inside the field, above or below, as short scans do.
         off_centre: chance that a field of "liver" lies some centimetres beside its point, as windows at the border of
             the liver's box do.
+        as_measured: leave thick slices as they are, with less of them than `shape` says, rather than interpolate.
     """
 
     shape: Shape
@@ -69,6 +83,7 @@ class Field:
     centre: str = "body"
     cut: float = 0.4
     off_centre: float = 0.0
+    as_measured: bool = False
 
 
 def synthetic_scan(
@@ -83,7 +98,7 @@ def synthetic_scan(
     """`drawn_scan` as arrays; see there."""
     scan = drawn_scan(anatomy, field, rng, modality, settings, aim, device)
     volume, labels = (each.cpu().numpy() for each in (scan.volume, scan.labels))
-    return SyntheticScan(volume, labels, scan.modality, scan.spacing_mm, scan.lesion_diameters_mm)
+    return SyntheticScan(volume, labels, scan.modality, scan.spacing_mm, scan.lesion_diameters_mm, scan.slices)
 
 
 def drawn_scan(
@@ -107,24 +122,64 @@ def drawn_scan(
         device: where it is drawn, and stays. Each kind of device has random numbers of its own, so that a seed gives
             one scan on the CPU and another on a GPU.
     """
-    tissues = sampled_tissues(anatomy, field, rng, settings.bend, device)
     look = draw_look(rng, modality, settings)
+    breaths = _breaths(field, rng, settings.unusual) if look.modality == "CT" else None
+    tissues = sampled_tissues(anatomy, field, rng, settings.bend, device, breaths)
     contrast = draw_mimics(tissues, field.spacing_mm, rng, settings.mimics, settings.unusual)
     lesions = draw_lesions(tissues, field.spacing_mm, rng, look, settings.contrast, aim, settings.unusual)
     contrast = torch.where(tissues == Tissue.LESION, lesions.contrast, contrast)
-    volume = paint(tissues, contrast, field.spacing_mm, look, rng)
+    volume = paint(tissues, contrast, field.spacing_mm, look, rng, field.as_measured)
+    slices = None
+    if field.as_measured and look.has_thick_slices(field.spacing_mm):
+        slices = Slices(look.slice_axis, look.slice_mm)
+        tissues = _in_slices(tissues, slices, field.spacing_mm)
     whole_body = field.centre != "liver"
     volume = stored(volume, tissues, look.modality, rng, settings.unusual, whole_body)
     _cut_field(volume, tissues, look.modality, field, rng)
     labels = tissue_mask(tissues, LIVER_TISSUES).to(torch.uint8)
     labels.masked_fill_(tissues == Tissue.LESION, 2)
-    return DrawnScan(volume, labels, look.modality, field.spacing_mm, lesions.diameters_mm)
+    return DrawnScan(volume, labels, look.modality, field.spacing_mm, lesions.diameters_mm, slices)
+
+
+def _in_slices(tissues: torch.Tensor, slices: Slices, spacing_mm: float) -> torch.Tensor:
+    """What lies in the middle of each slice."""
+    centres = slice_centres(tissues.shape[slices.axis], slices.apart_mm / spacing_mm)
+    return tissues.index_select(slices.axis, torch.as_tensor(centres, device=tissues.device))
+
+
+def _breaths(field: Field, rng: np.random.Generator, share: float) -> np.ndarray | None:
+    """Where the patient of a CT breathed, (k, 3) mm along (k, j, i), or none: above each such slice all has moved.
+
+    Slices of one moment and of the next then do not fit: an outline has steps, and a part is there twice or missing.
+    The chance is its own.
+    """
+    own = own_chances(rng, 1)[0]
+    if own.random() >= share * _BREATHED:
+        return None
+    moved, count = np.zeros((field.shape[0], 3), np.float32), int(own.integers(1, 4))
+    for slice_k in own.integers(1, field.shape[0], count):
+        moved[slice_k:] += own.normal(0, _BREATH_MM)
+    return moved
 
 
 def sampled_tissues(
-    anatomy: Anatomy, field: Field, rng: np.random.Generator, bend: float, device: torch.device | str = "cpu"
+    anatomy: Anatomy,
+    field: Field,
+    rng: np.random.Generator,
+    bend: float,
+    device: torch.device | str = "cpu",
+    moved_mm: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """The anatomy's tissues on the field's grid after a random turn, stretch and bend (nearest voxel)."""
+    """The anatomy's tissues on the field's grid after a random turn, stretch and bend (nearest voxel).
+
+    Args:
+        anatomy: the body.
+        field: the part of it that is scanned.
+        rng: source of all chance.
+        bend: factor on the bends.
+        device: where they are sampled, and stay.
+        moved_mm: (k, 3) how far each slice lies from its place, along (k, j, i).
+    """
     source = anatomy.on(device)
     centre = _centre(anatomy, field, rng)
     k, j, i = (
@@ -133,7 +188,7 @@ def sampled_tissues(
     )
     matrix = _turn_and_stretch(rng).astype(np.float32)
     generator = torch_generator(rng, device)
-    bends = [(bend * rng.uniform(0, 9), rng.uniform(70, 140)), (bend * rng.uniform(0, 2.5), rng.uniform(20, 40))]
+    bends = [(bend * rng.uniform(0, most_mm), rng.uniform(*scale_mm)) for most_mm, scale_mm in _BENDS]
     # The bends are smooth: half of the grid's resolution holds them.
     half = (field.shape[0] // 2 + 1, field.shape[1] // 2 + 1, field.shape[2] // 2 + 1)
     flat = torch.zeros((), dtype=torch.long, device=device)
@@ -143,6 +198,8 @@ def sampled_tissues(
         where = enlarged(fields[0] + fields[1], field.shape)
         along = [float(share) for share in matrix[row]]
         where = where + (along[0] * k + along[1] * j + along[2] * i)
+        if moved_mm is not None:
+            where = where + torch.as_tensor(moved_mm[:, row], device=device).reshape(-1, 1, 1)
         index = (where / SPACING_MM + float(centre[row])).round_().long()
         inside &= (index >= 0) & (index < length)
         flat = flat * length + index.clamp_(0, length - 1)
@@ -186,7 +243,7 @@ def _cut_field(
     if rng.random() >= field.cut:
         return
     padding = -1024.0 if modality == "CT" else 0.0
-    n = field.shape[0]
+    n = volume.shape[0]
     low, high = int(rng.integers(0, n // 3 + 1)), n - int(rng.integers(0, n // 3 + 1))
     for outside in (slice(0, low), slice(high, n)):
         volume[outside] = padding

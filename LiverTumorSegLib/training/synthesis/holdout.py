@@ -28,17 +28,19 @@ class Case:
     height_mm: int
 
 
-def held_out(number: int, bodies: Path | None) -> Case:
+def held_out(number: int, bodies: Path | None, deciding: bool = False) -> Case:
     """Scan number n: CT and MR in turn, short to tall, harder than in training (`settings.SHIFTED`).
 
     Args:
-        number: the scan follows from it alone.
+        number: the scan follows from it, and from the bodies, alone.
         bodies: of a training run, whose validation side is drawn from; None for bodies from formulas.
+        deciding: of the bodies on that side, take those that nothing is chosen on, else the others.
     """
     rng = np.random.default_rng([771, number])
     if bodies is not None:
         library = open_library(bodies)
-        body = library.load(library.validation[number % len(library.validation)])
+        names = library.deciding if deciding else library.tuning
+        body = library.load(names[number % len(names)])
     else:
         body = complete_body(procedural_organs(rng), rng)
     height = HEIGHTS_MM[number // 2 % len(HEIGHTS_MM)]

@@ -75,9 +75,10 @@ def draw_lesions(
         centre = voxel_of(places, rng) + rng.uniform(-0.5, 0.5, 3)
         strength = kindred * rng.uniform(0.7, 1.3) if rng.random() < 0.8 else _patient_contrast(rng, bright)
         strength = contrast * look.visible(strength, diameter)
+        least = contrast * look.faintest_lesion(diameter)
         moved = besides.centre(tissues, places, diameter / 2 / spacing_mm)
         centre = centre if moved is None else moved
-        is_drawn = _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, strength, rng, besides)
+        is_drawn = _draw_lesion(tissues, drawn_contrast, centre, diameter / spacing_mm, (strength, least), rng, besides)
         return [max(diameter, 2 * _LEAST_RADIUS * spacing_mm)] if is_drawn else []
 
     drawn: list[float] = []
@@ -113,11 +114,11 @@ def _draw_lesion(
     contrast: torch.Tensor,
     centre: np.ndarray,
     diameter: float,
-    strength: float,
+    strengths: tuple[float, float],
     rng: np.random.Generator,
     besides: Unusual,
 ) -> bool:
-    """Draw one lesion (diameter in voxels) in its box; True if enough of it lies in the liver."""
+    """Draw one lesion (diameter in voxels; its contrast, and the least) in its box; True if enough is in the liver."""
     radius = max(diameter / 2, _LEAST_RADIUS)
     lumps = rng.uniform(0.18, 0.35) if rng.random() < 0.15 else rng.uniform(0.0, 0.18)
     ball = draw_ball(tuple(tissues.shape), centre, radius, lumps, rng, tissues.device)
@@ -133,7 +134,10 @@ def _draw_lesion(
         return False
     # The liver's ragged edge would cut splinters off, which count as lesions of their own.
     inside = in_one_piece(inside)
-    values = besides.calcified(_values(level, strength, radius, rng), level, radius)
+    strength, least = strengths
+    values = _values(level, strength, radius, rng)
+    values *= max(1.0, min(least, abs(strength)) / max(float(values[inside].square().mean().sqrt()), 1e-6))
+    values = besides.calcified(values, level, radius)
     tissues[box].masked_fill_(inside, int(Tissue.LESION))
     contrast[box].copy_(torch.where(inside, values, contrast[box]))
     return True

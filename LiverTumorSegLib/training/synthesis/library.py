@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from .body import complete_body
 from .procedural import procedural_organs
 
 INDEX = "index.json"
-_DRAWING = 2  # one more when bodies of the same label map and seed become others
+_DRAWING = 3  # one more when bodies of the same label map and seed become others
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,25 @@ class AnatomyLibrary:
     validation: tuple[str, ...]
     sources: str = ""
 
+    @property
+    def tuning(self) -> tuple[str, ...]:
+        """Those for validation that epochs, rules and temperatures are chosen on: of two fifths of the sources."""
+        return self._sides[0]
+
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """Those for validation that nothing was chosen on: of the other sources, or the same where there is one."""
+        return self._sides[1]
+
+    @cached_property
+    def _sides(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        sources = sorted({_source(name) for name in self.validation})
+        if len(sources) < 2:
+            return self.validation, self.validation
+        first = set(sources[: max(1, 2 * len(sources) // 5)])
+        tuning = tuple(name for name in self.validation if _source(name) in first)
+        return tuning, tuple(name for name in self.validation if name not in tuning)
+
     def load(self, name: str) -> Anatomy:
         """One body, memory-mapped; the last ones that were asked for are kept, with what they have on devices."""
         path = self.folder / name
@@ -50,6 +69,11 @@ class AnatomyLibrary:
 def _loaded(path: Path, written_ns: int) -> Anatomy:
     """The body of a file; one that was written again is another."""
     return Anatomy(np.load(path, mmap_mode="c", allow_pickle=False), path.name)
+
+
+def _source(name: str) -> str:
+    """The number of the source that a body was drawn from; see `_draw`."""
+    return name.split("_")[0]
 
 
 def open_library(folder: Path) -> AnatomyLibrary:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .anatomy import LIVER_TISSUES, Tissue
+from .anatomy import LIVER_TISSUES, VESSELS_OF_LIVER, Tissue
 from .fields import own_chances
 from .shapes import Ball, draw_ball, tissue_mask, voxel_of
 
@@ -81,7 +81,7 @@ def _cyst(
     """A smooth ball of fluid."""
     ball = draw_ball(tuple(tissues.shape), centre, rng.uniform(2.5, 18) / spacing_mm, 0.02, rng, tissues.device)
     if ball is not None:
-        home = tissue_mask(tissues[ball.box], (Tissue.LIVER, Tissue.HEPATIC_VESSEL))
+        home = tissue_mask(tissues[ball.box], (Tissue.LIVER, *VESSELS_OF_LIVER))
         inside = (ball.level < 1) & home
         tissues[ball.box].masked_fill_(inside, int(Tissue.CYST))
         contrast[ball.box].masked_fill_(inside, 0.0)
@@ -121,7 +121,8 @@ def _vessel(
         return
     across = torch.hypot(*(_distance_to_plane(ball, centre, rng, axis) for axis in _two_normals(rng)))
     tube = (across < max(0.8, rng.uniform(1.5, 5.5) / spacing_mm)) & (ball.level < 1)
-    tissues[ball.box].masked_fill_(tube & (tissues[ball.box] == Tissue.LIVER), int(Tissue.HEPATIC_VESSEL))
+    vessel = int(rng.choice(VESSELS_OF_LIVER))
+    tissues[ball.box].masked_fill_(tube & (tissues[ball.box] == Tissue.LIVER), vessel)
 
 
 def _mass_beside(
@@ -150,7 +151,7 @@ def _gallbladder_neck(
         start = voxel_of(bile, rng)
         reach = min(1.0, rng.uniform(15, 35) / spacing_mm / max(float(np.linalg.norm(centre - start)), 1e-6))
         box, inside = _tube(tissues, start, start + reach * (centre - start), rng.uniform(2, 4.5) / spacing_mm)
-        room = tissue_mask(tissues[box], (Tissue.LIVER, Tissue.HEPATIC_VESSEL, Tissue.VISCERAL_FAT))
+        room = tissue_mask(tissues[box], (Tissue.LIVER, *VESSELS_OF_LIVER, Tissue.VISCERAL_FAT))
         tissues[box].masked_fill_(inside & room, int(Tissue.GALLBLADDER))
 
 

@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from ...geometry import fit_grid, resample_to_grid, whole_box
+from ...images import modality_of, read_image
+from ...recipe import Grid
 from .appearance import Modality
-from .generator import SyntheticScan
 
 _COLOURS = {1: (90, 220, 90), 2: (255, 120, 40)}
 _GAP = 4
 _CT_WINDOW = (-110.0, 240.0)
 
 
-def contact_sheet(scans: Iterable[SyntheticScan]) -> np.ndarray:
+class Shown(Protocol):
+    """What a line of the sheet shows: arrays (k, j, i), k to the head, j to the back, i to the left."""
+
+    @property
+    def volume(self) -> np.ndarray:
+        """Grey values."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """0 background, 1 liver, 2 tumour."""
+
+    @property
+    def modality(self) -> Modality:
+        """CT or MR."""
+
+
+@dataclass(frozen=True)
+class RealScan:
+    """A scan that was read from a file, to be shown beside drawn ones; nothing is outlined in it."""
+
+    volume: np.ndarray
+    labels: np.ndarray
+    modality: Modality
+
+
+def real_scan(path: Path, spacing_mm: float) -> RealScan:
+    """A scan as networks are shown it: on an isotropic grid along the patient's axes.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image = read_image(path)
+    box = whole_box(image)
+    volume = resample_to_grid(image, box, fit_grid(image, box, Grid(spacing_mm=spacing_mm)), padding=0.0)
+    return RealScan(volume, np.zeros(volume.shape, np.uint8), modality_of(image))
+
+
+def contact_sheet(scans: Iterable[Shown]) -> np.ndarray:
     """uint8 (rows, columns, 3): a line for each scan with its axial, coronal and sagittal slice.
 
     The slices go through the largest lesion, or the liver, or the middle where there is neither. Each
@@ -27,14 +68,14 @@ def contact_sheet(scans: Iterable[SyntheticScan]) -> np.ndarray:
     return np.concatenate(padded)
 
 
-def write_contact_sheet(scans: Iterable[SyntheticScan], path: Path) -> None:
+def write_contact_sheet(scans: Iterable[Shown], path: Path) -> None:
     """Write the sheet as an image in the format of the file's name."""
     from PIL import Image
 
     Image.fromarray(contact_sheet(scans)).save(path)
 
 
-def _line(scan: SyntheticScan) -> np.ndarray:
+def _line(scan: Shown) -> np.ndarray:
     grey = _grey(scan.volume, scan.modality)
     centre = _point_of_interest(scan.labels)
     tiles = []

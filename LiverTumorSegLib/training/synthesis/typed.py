@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ...errors import RecipeError
-from .anatomy import LIVER_TISSUES, Anatomy, Tissue
+from .anatomy import LIVER_TISSUES, VESSELS_OF_LIVER, Anatomy, Tissue
 from .appearance import Look, draw_look, paint
 from .generator import Field, sampled_tissues
 from .mimics import draw_mimics
@@ -22,7 +22,7 @@ from .shapes import draw_ball, in_one_piece, tissue_mask, voxel_of
 
 ORGANS = {
     "liver": LIVER_TISSUES,
-    "hepatic_vessels": (Tissue.HEPATIC_VESSEL,),
+    "hepatic_vessels": VESSELS_OF_LIVER,
     "portal_vein": (Tissue.PORTAL_VEIN,),
     "gallbladder": (Tissue.GALLBLADDER,),
     "spleen": (Tissue.SPLEEN,),

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .anatomy import LIVER_TISSUES, Tissue
+from .anatomy import LIVER_TISSUES, VESSELS_OF_LIVER, Tissue
 from .appearance import Modality
 from .fields import own_chances, smooth_noise, torch_generator
 from .shapes import Ball, tissue_mask
 
 _CANDIDATES = 256
-_VESSELS = (Tissue.HEPATIC_VESSEL, Tissue.PORTAL_VEIN, Tissue.VENA_CAVA)
+_VESSELS = (*VESSELS_OF_LIVER, Tissue.PORTAL_VEIN, Tissue.VENA_CAVA)
 _BESIDE, _FRAYED, _CALCIFIED = 0.2, 0.08, 0.07
 
 
