@@ -314,9 +314,9 @@ def test_ten_thousand_events_replay_within_a_second(tmp_path: Path, clock: FakeC
         clock.wait(0.5)
         session.edited("liver" if number % 3 else "tumour_1", voxels_added=number % 100)
     session.close()
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: another at work does not count
     account = replayed(read_journal(tmp_path / "s1").lines)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert account.times.whole_ms == 5_000_000
     assert account.effort["liver"].strokes + account.effort["lesion 1"].strokes == 10_000
 
