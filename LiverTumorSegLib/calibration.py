@@ -14,7 +14,6 @@ import SimpleITK as sitk
 
 from .errors import LiverTumorSegError
 from .lesions import iterate_components
-from .postprocessing import surest_means
 from .recipe import TEMPERATURES
 from .segmentation import TUMOUR, Segmentation
 
@@ -155,21 +154,18 @@ def negative_log_likelihood(voxels: Voxels, temperature: float = 1.0, label: int
     return total / voxels.labels.size
 
 
-def matched_threshold(threshold: float, lesions: Sequence[Voxels], ratio: float, judged_share: float = 1.0) -> float:
+def matched_threshold(threshold: float, lesions: Sequence[Voxels], ratio: float) -> float:
     """What to ask of lesions' calibrated mean probability, so that as many are kept as before.
 
     Args:
         threshold: on the mean probability before, 0 to 1.
         lesions: see `voted_lesions`; where the threshold kept all of them or none, it is `carried_over`.
         ratio: the new temperature over the old one.
-        judged_share: over which the mean is taken; see `Postprocessing`.
     """
-
-    def judged(lesion: Voxels, temperature: float) -> float:
-        values = lesion.probability(TUMOUR, temperature)
-        return float(surest_means(np.zeros(values.size, int), values, np.array([values.size]), judged_share)[0])
-
-    before, after = (sorted((judged(each, times) for each in lesions), reverse=True) for times in (1.0, ratio))
+    before, after = (
+        sorted((float(each.probability(TUMOUR, times).mean()) for each in lesions), reverse=True)
+        for times in (1.0, ratio)
+    )
     kept = sum(mean >= threshold for mean in before)
     if kept in (0, len(lesions)) or threshold in (0.0, 1.0):
         return carried_over(threshold, ratio)

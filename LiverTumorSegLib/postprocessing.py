@@ -168,28 +168,6 @@ def scaled_odds(probability: float, factor: float) -> float:
     return float(odds / (1 + odds))
 
 
-def surest_means(numbers: np.ndarray, values: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
-    """The mean of each component's largest values, as many of them as that share of its voxels, but at least one.
-
-    Args:
-        numbers: (voxels,) which component each one is of, below the length of `sizes`.
-        values: (voxels,).
-        sizes: (components,) how many voxels each has.
-        share: 0 to 1.
-
-    Returns:
-        (components,), 0 for one without voxels.
-    """
-    if share < 1:
-        order = np.lexsort((-values, numbers))
-        numbers, values = numbers[order], values[order]
-        place = np.arange(numbers.size) - (np.cumsum(sizes) - sizes)[numbers]
-        largest = place < np.maximum(np.ceil(share * sizes), 1)[numbers]
-        numbers, values = numbers[largest], values[largest]
-    counts = np.bincount(numbers, minlength=sizes.size)
-    return np.asarray(np.bincount(numbers, values, minlength=sizes.size) / np.maximum(counts, 1))
-
-
 def _kept_lesions(
     is_tumour: np.ndarray,
     probability: np.ndarray,
@@ -204,7 +182,7 @@ def _kept_lesions(
         return is_tumour
     numbers = components[is_tumour]
     sizes = np.bincount(numbers, minlength=count + 1)
-    means = surest_means(numbers, probability, sizes, rules.judged_share)
+    means = np.bincount(numbers, probability, minlength=count + 1) / np.maximum(sizes, 1)
     # The factor divides the odds at which a lesion is called, as in the vote; the probabilities stay.
     threshold = scaled_odds(rules.min_lesion_probability, 1 / factor)
     touching = np.bincount(numbers, organ[is_tumour], minlength=count + 1) > 0

@@ -37,6 +37,7 @@ def synthesise(options: argparse.Namespace, console: Console) -> int:
     from ..training.synthesis.anatomy import SPACING_MM
     from ..training.synthesis.cases import write_case, write_preview
 
+    spacing_mm = SPACING_MM if options.spacing is None else options.spacing
     if options.preview and options.acquired:
         raise LiverTumorSegError("--preview: wanted isotropic voxels, got --acquired")
     if not options.preview:
@@ -45,7 +46,6 @@ def synthesise(options: argparse.Namespace, console: Console) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     if options.preview:
         seeds = range(options.seed, options.seed + options.count)
-        spacing_mm = options.spacing or SPACING_MM
         sheet = write_preview(
             options.output, seeds, options.modality, spacing_mm, options.labelmaps, options.beside or ()
         )
@@ -53,9 +53,9 @@ def synthesise(options: argparse.Namespace, console: Console) -> int:
         return 0
     try:
         for number in range(options.count):
-            seed, spacing_mm = options.seed + number, None if options.acquired else options.spacing or SPACING_MM
+            seed, grid = options.seed + number, None if options.acquired else spacing_mm
             scan, truth = write_case(
-                options.output, f"case_{seed:04d}", seed, options.modality, spacing_mm, options.labelmaps
+                options.output, f"case_{seed:04d}", seed, options.modality, grid, options.labelmaps
             )
             console.progress("synthesise", (number + 1) / options.count)
             console.result("case", {"scan": str(scan), "labels": str(truth)}, f"{scan}  {truth}")

@@ -22,13 +22,10 @@ class Postprocessing:
         opening_radius_voxels: opening of the tumour mask with a digital ball on the scan's grid
             (S1, section 3.2.1: 2, which deletes lesions under 33 voxels); 0 for none.
         min_lesion_ml: drop tumour components smaller than this.
-        min_lesion_probability: drop tumour components whose mean probability, over their `judged_share`, is lower; a
-            sensitivity factor f lowers the odds of this threshold by f. It is about probabilities as
-            `Stage.temperature` leaves them: one that was chosen on others drops other lesions when a temperature is
-            set, more of them above 1. `livertumorseg bundle calibrate` therefore sets it anew, to keep as many of its
-            scans' lesions.
-        judged_share: of a component's voxels, the most probable ones, over which that mean is taken: 1.0 for all, 0.1
-            for its surest tenth, 0.0 for its surest voxel alone. With less than all, an unsure rim drops no lesion.
+        min_lesion_probability: drop tumour components whose mean probability is lower; a sensitivity
+            factor f lowers the odds of this threshold by f. It is about probabilities as `Stage.temperature`
+            leaves them: one that was chosen on others drops other lesions when a temperature is set, more of them
+            above 1. `livertumorseg bundle calibrate` therefore sets it anew, to keep as many of its scans' lesions.
         tumour_odds: factor on the odds of tumour wherever labels are made, before any factor of the user's, and so on
             the threshold of `min_lesion_probability`, too; reported probabilities stay as the network has them.
     """
@@ -40,7 +37,6 @@ class Postprocessing:
     opening_radius_voxels: int = 0
     min_lesion_ml: float = 0.0
     min_lesion_probability: float = 0.0
-    judged_share: float = 1.0
     tumour_odds: float = 1.0
 
     def __post_init__(self) -> None:
@@ -49,7 +45,6 @@ class Postprocessing:
         limits = {
             "min_liver_contact": 1,
             "min_lesion_probability": 1,
-            "judged_share": 1,
             "opening_radius_voxels": 50,
             "tumour_reach_mm": 1000,
             "min_lesion_ml": 1_000_000,

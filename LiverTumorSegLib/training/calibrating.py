@@ -134,8 +134,7 @@ def fitted(recipe: Recipe, found: Sequence[Voxels], scans: range, lesions: Seque
     rule, odds = recipe.postprocessing.min_lesion_probability, recipe.postprocessing.tumour_odds
     new_odds = round(odds ** (1 / ratio), 4)  # the same voxels are tumour
     # The odds count in the rule, too; it is matched without them.
-    share = recipe.postprocessing.judged_share
-    threshold = scaled_odds(matched_threshold(scaled_odds(rule, 1 / odds), lesions, ratio, share), new_odds)
+    threshold = scaled_odds(matched_threshold(scaled_odds(rule, 1 / odds), lesions, ratio), new_odds)
     return Calibration(
         stage.name,
         (stage.temperature, temperature),

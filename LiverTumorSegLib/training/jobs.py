@@ -209,6 +209,7 @@ def count_folds(data: Data) -> int:
 def _origin(patients: Data | Drawn, source: PatchSource) -> dict[str, object]:
     """What tells a run that another one in the same folder was of other patients."""
     from .measured import MeasuredSource
+    from .synthesis.library import DRAWING
     from .typed import TypedSource
 
     if isinstance(patients, Data):
@@ -219,8 +220,10 @@ def _origin(patients: Data | Drawn, source: PatchSource) -> dict[str, object]:
         "labelmaps": patients.labelmaps is not None,
         "bodies": patients.bodies,
     }
-    if isinstance(source, SyntheticSource | TypedSource) and source.library.sources:
-        origin["sources"] = source.library.sources
+    if isinstance(source, SyntheticSource | TypedSource):
+        origin["drawing"] = DRAWING
+        if source.library.sources:
+            origin["sources"] = source.library.sources
     if isinstance(source, SyntheticSource):  # a seed draws other scans on another kind of device
         origin["device"] = source.device.partition(":")[0]
     return origin

@@ -80,7 +80,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reliability", action="store_true")
     parser.add_argument("--figures", type=Path, metavar="DIR")
     parser.add_argument("--real", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.tuning and options.bodies is None:
+        parser.error("--tuning: wanted it with --bodies, got no --bodies")
+    return options
 
 
 def measure(

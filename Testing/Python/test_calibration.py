@@ -231,20 +231,6 @@ def test_a_threshold_goes_with_the_temperature_as_the_probability_of_a_voxel_doe
     assert carried_over(0.9, 2.0) == pytest.approx(0.75)
 
 
-def test_a_matched_threshold_is_about_the_share_of_a_lesion_that_is_judged() -> None:
-    def lesion(*tumour: float) -> Voxels:  # against a background of 0 and no liver
-        logits = np.stack([np.zeros(len(tumour)), np.full(len(tumour), -500.0), np.array(tumour)])
-        return Voxels(logits.astype(np.float32), np.full(len(tumour), 2))
-
-    def probability(logit: float) -> float:
-        return 1 / (1 + float(np.exp(-logit)))
-
-    # Surest voxels 6, 4 and 2; by the means over all voxels the order is another one.
-    lesions = [lesion(6, -9, -9, -9), lesion(4, 3), lesion(2, 2, 2)]
-    found = matched_threshold(0.9, lesions, 2.0, judged_share=0.0)  # logit 2.2: keeps two
-    assert found == pytest.approx((probability(2.0) + probability(1.0)) / 2, abs=1e-6)
-
-
 def test_a_matched_threshold_keeps_as_many_lesions_as_before() -> None:
     # One voxel each; tumour and liver by odds of 9, 3 and 2: 0.9, 0.75, 0.667. At twice the temperature 3, 1.73, 1.41.
     odds = (9.0, 3.0, 2.0)

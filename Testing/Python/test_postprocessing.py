@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LiverTumorSegLib.geometry import GridGeometry
-from LiverTumorSegLib.postprocessing import Evidence, _above, large_components, opening, surest_means
+from LiverTumorSegLib.postprocessing import Evidence, _above, large_components, opening
 from LiverTumorSegLib.recipe import Postprocessing
 
 SIZE = (40, 32, 24)
@@ -114,29 +114,6 @@ def test_small_and_improbable_lesions_become_liver():
     assert (strict[6:10, 14:18, 6:10] == 2).all()
     assert (strict > 0).sum() == 20 * 20 * 16
     assert (labels(liver, tumour, Postprocessing()) == 2).sum() == 8 + 64 + 64
-
-
-@pytest.mark.parametrize(("share", "kept"), [(1.0, 0), (0.5, 0), (0.25, 64), (0.1, 64), (0.0, 64)])
-def test_a_lesion_with_a_sure_core_is_kept_for_it_where_only_its_surest_share_is_judged(share, kept):
-    liver, tumour = blank(), blank()
-    block(liver, (4, 4, 4), (20, 20, 16))
-    block(tumour, (8, 8, 8), (4, 4, 4), 6.2)  # 64 voxels: probability .55,
-    block(tumour, (8, 8, 8), (4, 2, 2), 9.0)  # but .95 in 16 of them, a quarter; .75 over half of them, .65 over all
-    rules = Postprocessing(min_lesion_probability=0.8, judged_share=share)
-    assert (labels(liver, tumour, rules) == 2).sum() == kept
-
-
-def test_the_means_of_the_surest_share_of_each_component():
-    numbers, values = np.array([2, 1, 2, 2, 1, 2]), np.array([0.1, 0.5, 0.9, 0.7, 0.3, 0.2])
-    sizes = np.array([0, 2, 4, 0])
-    for share, wanted in (
-        (1.0, (0.4, 0.475)),
-        (0.75, (0.4, 0.6)),
-        (0.5, (0.5, 0.8)),
-        (0.25, (0.5, 0.9)),
-        (0, (0.5, 0.9)),
-    ):
-        assert surest_means(numbers, values, sizes, share).tolist() == pytest.approx([0, *wanted, 0])
 
 
 def test_a_factor_above_one_brings_back_a_lesion_that_the_vote_lost():

@@ -83,7 +83,6 @@ def test_a_value_of_another_kind_or_an_unknown_key_is_named(
         ({"training": [{"patch": [8, 8, 10**6]}]}, "training[0].patch: wanted at most 2048 voxels a side, got"),
         ({"training": [{"learning_rate": 1e9}]}, "training[0].learning_rate: wanted at most 1000, got 1000000000.0"),
         ({"postprocessing": {"min_lesion_probability": 2}}, "postprocessing.min_lesion_probability: wanted 0 up to 1,"),
-        ({"postprocessing": {"judged_share": 1.5}}, "postprocessing.judged_share: wanted 0 up to 1, got 1.5"),
         ({"postprocessing": {"min_liver_contact": -1}}, "postprocessing.min_liver_contact: wanted 0 up to 1, got -1.0"),
         ({"postprocessing": {"opening_radius_voxels": 99}}, "postprocessing.opening_radius_voxels: wanted 0 up to 50,"),
         ({"postprocessing": {"tumour_reach_mm": -1}}, "postprocessing.tumour_reach_mm: wanted 0 up to 1000, got -1.0"),

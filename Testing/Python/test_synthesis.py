@@ -33,6 +33,7 @@ from LiverTumorSegLib.training.synthesis.pelvis import draw_arms
 from LiverTumorSegLib.training.synthesis.procedural import procedural_organs
 from LiverTumorSegLib.training.synthesis.settings import SHIFTED, Settings
 from LiverTumorSegLib.training.synthesis.shapes import draw_ball, tissue_mask
+from LiverTumorSegLib.training.synthesis.vessels import draw_hepatic_vessels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,14 +84,19 @@ def test_a_drawn_liver_has_the_volume_of_a_liver_and_is_in_one_piece(body):
     assert cc3d.connected_components(liver, connectivity=6).max() == 1
 
 
-def test_portal_branches_come_from_the_portal_vein_and_hepatic_veins_from_the_vena_cava(body):
-    def apart_mm(a: Tissue, b: Tissue) -> float:
-        one, other = (np.argwhere(body.tissues == tissue)[::3] for tissue in (a, b))
-        return min(float(((other - voxel) ** 2).sum(1).min()) for voxel in one) ** 0.5 * SPACING_MM
+def test_portal_branches_come_from_the_portal_vein_and_hepatic_veins_from_the_vena_cava():
+    tissues = np.full((60, 60, 60), int(Tissue.AIR), np.uint8)
+    tissues[5:55, 10:50, 10:50] = int(Tissue.LIVER)
+    tissues[5:12, 28:33, 5:10] = int(Tissue.PORTAL_VEIN)  # at the right, below
+    tissues[45:60, 28:33, 50:55] = int(Tissue.VENA_CAVA)  # at the left, above
+    draw_hepatic_vessels(tissues, np.random.default_rng(0))
 
-    assert apart_mm(Tissue.PORTAL_BRANCH, Tissue.PORTAL_VEIN) < 15
-    assert apart_mm(Tissue.HEPATIC_VEIN, Tissue.VENA_CAVA) < 15
-    assert (body.tissues == Tissue.PORTAL_BRANCH).sum() > (body.tissues == Tissue.HEPATIC_VEIN).sum() / 2 > 100
+    def nearest(vessel: Tissue, root: tuple[int, int, int]) -> float:
+        return float(np.linalg.norm(np.argwhere(tissues == vessel) - root, axis=1).min())
+
+    hilum, outlet = (11, 30, 10), (54, 30, 49)
+    assert nearest(Tissue.PORTAL_BRANCH, hilum) < 4 < 10 < nearest(Tissue.HEPATIC_VEIN, hilum)
+    assert nearest(Tissue.HEPATIC_VEIN, outlet) < 4
 
 
 def test_the_body_is_drawn_around_the_organs_and_not_over_them():

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from PIL import Image
 
 from LiverTumorSegLib.__main__ import main
 from LiverTumorSegLib.errors import LiverTumorSegError
 from LiverTumorSegLib.output import write_nifti
-from LiverTumorSegLib.training.synthesis import cases
-from LiverTumorSegLib.training.synthesis.anatomy import Anatomy
+from LiverTumorSegLib.training.synthesis import cases, generator
+from LiverTumorSegLib.training.synthesis.anatomy import Anatomy, Tissue
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.cases import acquired, draw_case, write_case
 from LiverTumorSegLib.training.synthesis.fields import slice_centres
@@ -147,6 +148,15 @@ def test_thick_slices_are_left_as_measured_with_the_labels_of_their_middle(body)
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 3.0])
+def test_in_thick_slices_a_lesion_between_two_middles_is_labelled(shift):
+    # Slices of 8 mm on voxels of 1 mm have their middles at 4, 12, 20, ...; a ball of 6.4 mm fits between two.
+    tissues = torch.full((40, 21, 21), int(Tissue.LIVER), dtype=torch.uint8)
+    k, j, i = torch.meshgrid(*(torch.arange(n) + 0.5 for n in tissues.shape), indexing="ij")
+    tissues[(k - 16 - shift) ** 2 + (j - 10.5) ** 2 + (i - 10.5) ** 2 < 3.2**2] = int(Tissue.LESION)
+    assert (generator._in_slices(tissues, Slices(0, 8.0), 1.0) == Tissue.LESION).any()
+
+
 def test_the_middle_of_a_slice_of_two_and_a_half_voxels_lies_in_one_of_them():
     # Slices end at 0, 2.5, 5, 7.5 and 10 voxels; their middles are at 1.25, 3.75, 6.25 and 8.75.
     assert slice_centres(10, 2.5) == [1, 3, 6, 8]
@@ -166,6 +176,8 @@ def test_real_scans_are_shown_above_the_drawn_ones_and_isotropic(tmp_path, capsy
     assert (np.diff(tile[20, :, 0]) >= 0).all()
     assert tile[20, -1, 0] - tile[20, 0, 0] > 150
     line = sheet[:44]  # with the gap below it
+    assert sheet.shape[0] == 44 + 60 + 4  # and the drawn one's, 300 mm deep
+    assert (tile[0] == tile[20]).all()  # nothing was put around it
     assert (line.max(2) == line.min(2)).all()
     assert "preview.png" in capsys.readouterr().out
 
@@ -174,6 +186,8 @@ def test_real_scans_are_shown_above_the_drawn_ones_and_isotropic(tmp_path, capsy
     ("told", "wanted"),
     [
         (["--beside", "scan.nii.gz"], "--beside: wanted it with --preview"),
+        (["--spacing", "0"], "spacing: wanted 0.5 to 5 mm, got 0"),
+        (["--preview", "--spacing", "0.3", "--beside", "missing.nii.gz"], "spacing: wanted 0.5 to 5 mm, got 0.3"),
         (["--preview", "--acquired"], "--preview: wanted isotropic voxels, got --acquired"),
         (["--preview", "--beside", "missing.nii.gz"], "missing.nii.gz"),
     ],

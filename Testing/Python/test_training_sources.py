@@ -20,6 +20,7 @@ from LiverTumorSegLib.training.synthesis import library as bodies
 from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES, Anatomy
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.generator import Field, sampled_tissues
+from LiverTumorSegLib.training.synthesis.holdout import held_out
 from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
 from LiverTumorSegLib.training.synthesis.shapes import tissue_mask
 from LiverTumorSegLib.training.trainer import Run, train
@@ -59,6 +60,27 @@ def test_what_decides_is_of_other_sources_than_what_is_chosen_on(quick, tmp_path
     assert library.tuning == ("002_0.npy", "002_1.npy", "003_0.npy", "003_1.npy")
     assert library.deciding == tuple(f"00{n}_{variant}.npy" for n in (4, 5, 6) for variant in (0, 1))
     assert {*library.tuning, *library.deciding} == {*library.validation}
+
+
+def test_networks_are_judged_on_the_tuning_side_and_whole_scans_are_of_the_side_that_is_asked_for(
+    quick, tmp_path, monkeypatch
+):
+    library, loaded = build_library(tmp_path, None, variants=2, held_out=5, procedural=7), []
+    patches = SyntheticSource(library, RECIPE).patches
+    assert patches(0, 0, 4, validation=True).names == library.tuning
+    assert patches(0, 0, 4).names == library.training
+
+    def load(self, name):
+        loaded.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnatomyLibrary, "load", load)
+    for deciding, names in ((False, library.tuning), (True, library.deciding)):
+        loaded.clear()
+        for number in range(60):
+            with pytest.raises(KeyboardInterrupt):
+                held_out(number, tmp_path, deciding)
+        assert {*loaded[::2]} == {*loaded[1::2]} == {*names}  # CT and MR of all of them
 
 
 def test_with_one_source_for_validation_everything_is_chosen_and_decided_on_it(library):

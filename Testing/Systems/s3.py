@@ -149,7 +149,7 @@ def held_out(folder: Path, count: int) -> Iterator[TypedStudy]:
     library, recipe = open_library(folder / "bodies"), small_recipe()
     field = Field((60, 75, 100), 4.0, "organ", cut=0.0)
     for seed in range(count):
-        anatomy = library.load(library.validation[seed % len(library.validation)])
+        anatomy = library.load(library.deciding[seed % len(library.deciding)])
         yield typed_study(anatomy, field, [*PHASES], recipe.label_names, np.random.default_rng([77, seed]), CLEAR)
 
 

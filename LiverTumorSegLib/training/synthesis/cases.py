@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,11 @@ def write_preview(
     Raises:
         LiverTumorSegError: spacing out of range, or a scan or label map cannot be read.
     """
+    _check_spacing(spacing_mm)
     path = folder / "preview.png"
-    real = [real_scan(each, spacing_mm) for each in beside]
-    write_contact_sheet([*real, *(draw_case(seed, modality, spacing_mm, labelmaps) for seed in seeds)], path)
+    real = (real_scan(each, spacing_mm) for each in beside)
+    drawn = (draw_case(seed, modality, spacing_mm, labelmaps) for seed in seeds)
+    write_contact_sheet(chain(real, drawn), path)  # one at a time: each takes room
     return path
 
 
@@ -94,9 +97,13 @@ def draw_case(
     seed: int, modality: Modality | None = None, spacing_mm: float = SPACING_MM, labelmaps: Path | None = None
 ) -> SyntheticScan:
     """The scan itself on an isotropic grid; see `write_case`."""
+    _check_spacing(spacing_mm)
+    return _drawn(np.random.default_rng(seed), modality, spacing_mm, labelmaps, as_measured=False)
+
+
+def _check_spacing(spacing_mm: float) -> None:
     if not 0.5 <= spacing_mm <= 5:
         raise LiverTumorSegError(f"spacing: wanted 0.5 to 5 mm, got {spacing_mm}")
-    return _drawn(np.random.default_rng(seed), modality, spacing_mm, labelmaps, as_measured=False)
 
 
 def acquired(

@@ -57,14 +57,15 @@ def _outside_circle(volume: torch.Tensor, size: float) -> torch.Tensor:
 
 
 def _clipped(volume: torch.Tensor, tissues: torch.Tensor, modality: Modality, rng: np.random.Generator) -> torch.Tensor:
-    """Cut to a window of soft tissue (CT), or without the brightest voxels, but for the liver's (MR)."""
+    """Cut to a window of soft tissue (CT), or without the brightest voxels but for liver and lesions (MR)."""
     if modality == "CT":
         low = rng.uniform(-250, -100)
         return volume.clamp(low, low + rng.uniform(320, 700))
-    sample, liver = volume[::2, ::2, ::2], tissue_mask(tissues[::2, ::2, ::2], LIVER_TISSUES)
+    sample, there = volume[::2, ::2, ::2], tissues[::2, ::2, ::2]
     top = _share_below(sample.flatten(), rng.uniform(0.96, 0.999))
-    if liver.any():
-        top = torch.maximum(top, _share_below(sample[liver], 0.98))
+    for kept in (sample[tissue_mask(there, LIVER_TISSUES)], sample[there == Tissue.LESION]):
+        if len(kept):
+            top = torch.maximum(top, _share_below(kept, 0.98))
     return torch.minimum(volume, top)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from .anatomy import LIVER_TISSUES, SPACING_MM, Anatomy, Tissue
 from .appearance import Modality, draw_look, paint
-from .fields import Shape, enlarged, own_chances, slice_centres, smooth_noise, torch_generator
+from .fields import Shape, along, enlarged, own_chances, slice_centres, slice_filters, smooth_noise, torch_generator
 from .files import stored
 from .lesions import Aim, draw_lesions
 from .mimics import draw_mimics
@@ -142,9 +142,13 @@ def drawn_scan(
 
 
 def _in_slices(tissues: torch.Tensor, slices: Slices, spacing_mm: float) -> torch.Tensor:
-    """What lies in the middle of each slice."""
-    centres = slice_centres(tissues.shape[slices.axis], slices.apart_mm / spacing_mm)
-    return tissues.index_select(slices.axis, torch.as_tensor(centres, device=tissues.device))
+    """What lies in the middle of each slice; lesion also where a third of the slice is, as one between two may be."""
+    axis, thickness = slices.axis, slices.apart_mm / spacing_mm
+    centres = slice_centres(tissues.shape[axis], thickness)
+    middle = tissues.index_select(axis, torch.as_tensor(centres, device=tissues.device))
+    into_slices, _ = slice_filters(tissues.shape[axis], thickness, tissues.device)
+    share = along(into_slices, (tissues == Tissue.LESION).float(), axis)
+    return middle.masked_fill_(share >= 1 / 3, int(Tissue.LESION))
 
 
 def _breaths(field: Field, rng: np.random.Generator, share: float) -> np.ndarray | None:
@@ -196,8 +200,8 @@ def sampled_tissues(
     for row, length in enumerate(source.shape):
         fields = [a * smooth_noise(half, scale_mm / field.spacing_mm / 2, generator) for a, scale_mm in bends]
         where = enlarged(fields[0] + fields[1], field.shape)
-        along = [float(share) for share in matrix[row]]
-        where = where + (along[0] * k + along[1] * j + along[2] * i)
+        way = [float(share) for share in matrix[row]]
+        where = where + (way[0] * k + way[1] * j + way[2] * i)
         if moved_mm is not None:
             where = where + torch.as_tensor(moved_mm[:, row], device=device).reshape(-1, 1, 1)
         index = (where / SPACING_MM + float(centre[row])).round_().long()

@@ -32,7 +32,7 @@ def held_out(number: int, bodies: Path | None, deciding: bool = False) -> Case:
     """Scan number n: CT and MR in turn, short to tall, harder than in training (`settings.SHIFTED`).
 
     Args:
-        number: the scan follows from it, and from the bodies, alone.
+        number: the scan follows from it and the bodies.
         bodies: of a training run, whose validation side is drawn from; None for bodies from formulas.
         deciding: of the bodies on that side, take those that nothing is chosen on, else the others.
     """
@@ -40,7 +40,8 @@ def held_out(number: int, bodies: Path | None, deciding: bool = False) -> Case:
     if bodies is not None:
         library = open_library(bodies)
         names = library.deciding if deciding else library.tuning
-        body = library.load(names[number % len(names)])
+        # By chance: taken in turn, an even number of bodies would show CT some of them and MR the others.
+        body = library.load(names[int(np.random.default_rng([772, number]).integers(len(names)))])
     else:
         body = complete_body(procedural_organs(rng), rng)
     height = HEIGHTS_MM[number // 2 % len(HEIGHTS_MM)]

@@ -22,7 +22,8 @@ from .body import complete_body
 from .procedural import procedural_organs
 
 INDEX = "index.json"
-_DRAWING = 3  # one more when bodies of the same label map and seed become others
+DRAWING = 3
+"""One more when bodies of the same label map and seed, or scans of them, become others."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def build_library(
         "labelmaps": labelmaps is not None,
         "variants": variants,
         "held_out": held_out,
-        "drawing": _DRAWING,
+        "drawing": DRAWING,
         "seed": seed,
     }
     if labelmaps is None:

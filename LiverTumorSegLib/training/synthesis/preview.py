@@ -11,6 +11,7 @@ import numpy as np
 
 from ...geometry import fit_grid, resample_to_grid, whole_box
 from ...images import modality_of, read_image
+from ...preprocessing import padding_value
 from ...recipe import Grid
 from .appearance import Modality
 
@@ -45,15 +46,16 @@ class RealScan:
 
 
 def real_scan(path: Path, spacing_mm: float) -> RealScan:
-    """A scan as networks are shown it: on an isotropic grid along the patient's axes.
+    """A scan on an isotropic grid as networks are shown it: along its own axes, or the patient's if it is oblique.
 
     Raises:
         ImageError: it cannot be read.
     """
     image = read_image(path)
-    box = whole_box(image)
-    volume = resample_to_grid(image, box, fit_grid(image, box, Grid(spacing_mm=spacing_mm)), padding=0.0)
-    return RealScan(volume, np.zeros(volume.shape, np.uint8), modality_of(image))
+    box, modality = whole_box(image), modality_of(image)
+    grid = fit_grid(image, box, Grid(spacing_mm=spacing_mm, multiple_of=1))
+    volume = resample_to_grid(image, box, grid, padding_value(image, modality))
+    return RealScan(volume, np.zeros(volume.shape, np.uint8), modality)
 
 
 def contact_sheet(scans: Iterable[Shown]) -> np.ndarray:

@@ -16,8 +16,9 @@ class Settings:
         mimics: factor on the chance of each thing that looks like a lesion and is none.
         thickest_mm: thickest slices.
         darkest_mr_lesion: least signal of a lesion in MR as a share of the liver's.
-        unusual: factor on the chance of each thing that few scans have: DWI and hepatobiliary MR, ringing, clipped or
-            stepped grey values, dilated ducts, ascites, a gallbladder's neck, and lesions as in `unusual_lesions`.
+        unusual: factor on the chance of each thing that few scans have: DWI and hepatobiliary MR, ringing, breaths
+            between a CT's slices, clipped or stepped grey values, dilated ducts, ascites, a gallbladder's neck, and
+            lesions as in `unusual_lesions`.
     """
 
     noise: float = 1.0
