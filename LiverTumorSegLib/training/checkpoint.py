@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import BundleError, TrainingError
+from ..errors import BundleError, TrainingError, warn
 from ..networks.weights import check_weights, write_durably
 
 
@@ -106,9 +106,13 @@ def load_checkpoint(path: Path, state: State, plan: dict[str, str]) -> None:
 
 
 def _check_plan(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Refuse another plan; what an older version did not tell is taken to be the same, and said."""
     for key, value in wanted.items():
-        if found.get(key, value) != value:  # an older version did not tell everything
+        if found.get(key, value) != value:
             raise TrainingError(
                 f"{path}: wanted to go on with {key} {value}, the run was begun with {found[key]}; "
                 "train into another folder"
             )
+    if untold := sorted(wanted.keys() - found.keys()):
+        values = ", ".join(wanted[key] for key in untold)
+        warn(f"{path}: an older version wrote it, which does not tell {', '.join(untold)}: it goes on with {values}")

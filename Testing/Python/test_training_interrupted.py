@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from LiverTumorSegLib.errors import OutputError, TrainingError
+from LiverTumorSegLib.errors import LiverTumorSegWarning, OutputError, TrainingError
 from LiverTumorSegLib.recipe import Crop
 from LiverTumorSegLib.training import checkpoint
 from LiverTumorSegLib.training.trainer import train
@@ -156,9 +156,10 @@ def test_a_run_does_not_go_on_with_other_patients(tmp_path):
         train(ball_run(tmp_path, trained(epochs=3), origin={"fold": 1}), stages=(0,))
 
 
-def test_a_run_of_an_older_version_whose_checkpoint_does_not_tell_everything_goes_on(tmp_path):
+def test_a_run_of_an_older_version_whose_checkpoint_does_not_tell_everything_goes_on_and_says_so(tmp_path):
     train(ball_run(tmp_path, trained(epochs=1)), stages=(0,))
-    train(ball_run(tmp_path, trained(epochs=2), origin={"fold": 0}), stages=(0,))
+    with pytest.warns(LiverTumorSegWarning, match=r"does not tell origin.drawing, origin.fold: it goes on with 3, 0$"):
+        train(ball_run(tmp_path, trained(epochs=2), origin={"fold": 0, "drawing": 3}), stages=(0,))
     assert len((tmp_path / "whole.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 

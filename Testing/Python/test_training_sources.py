@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from LiverTumorSegLib.errors import RecipeError, TrainingError
+from LiverTumorSegLib.errors import LiverTumorSegWarning, RecipeError, TrainingError
 from LiverTumorSegLib.recipe import Axis, Grid, Phase, Recipe, Sampling
 from LiverTumorSegLib.training.patches import TypicalScan
 from LiverTumorSegLib.training.sources import SyntheticSource
@@ -21,7 +21,7 @@ from LiverTumorSegLib.training.synthesis.anatomy import LIVER_TISSUES, Anatomy
 from LiverTumorSegLib.training.synthesis.body import complete_body
 from LiverTumorSegLib.training.synthesis.generator import Field, sampled_tissues
 from LiverTumorSegLib.training.synthesis.holdout import held_out
-from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library
+from LiverTumorSegLib.training.synthesis.library import AnatomyLibrary, build_library, open_library
 from LiverTumorSegLib.training.synthesis.shapes import tissue_mask
 from LiverTumorSegLib.training.trainer import Run, train
 from training_cases import RECIPE, trained
@@ -156,6 +156,18 @@ def test_bodies_are_of_the_label_maps_that_are_named(quick, tmp_path):
     (tmp_path / "out" / bodies.INDEX).write_text(json.dumps(index), encoding="utf-8")
     assert draw(labelmaps=one).sources == ""
     assert len(draws) == 4
+
+
+def test_bodies_of_an_older_drawing_are_opened_with_a_warning(quick, tmp_path, recwarn):
+    library = build_library(tmp_path, None, variants=1, held_out=1, procedural=2)
+    assert open_library(tmp_path) == library
+    assert not recwarn.list
+    index = json.loads((tmp_path / bodies.INDEX).read_text(encoding="utf-8"))
+    for told, got in ((bodies.DRAWING - 1, bodies.DRAWING - 1), (None, "none")):
+        index["settings"]["drawing"] = told
+        (tmp_path / bodies.INDEX).write_text(json.dumps(index), encoding="utf-8")
+        with pytest.warns(LiverTumorSegWarning, match=f"wanted bodies of drawing {bodies.DRAWING}, got {got}"):
+            assert open_library(tmp_path) == library
 
 
 def test_label_maps_that_leave_none_to_train_on_are_refused_before_anything_is_drawn(quick, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import TrainingError
+from ...errors import TrainingError, warn
 from ...networks.weights import write_durably
 from .anatomy import Anatomy, Tissue, labelmap_files, organs_from_labelmap
 from .body import complete_body
@@ -78,9 +78,12 @@ def _source(name: str) -> str:
 
 
 def open_library(folder: Path) -> AnatomyLibrary:
-    """The library that `build_library` left in `folder`."""
+    """The library that `build_library` left in `folder`; one of another `DRAWING` with a warning."""
     index = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
-    sources = index["settings"].get("sources", "")
+    sources, drawing = index["settings"].get("sources", ""), index["settings"].get("drawing")
+    if drawing != DRAWING:
+        got = "none" if drawing is None else drawing
+        warn(f"{folder}: wanted bodies of drawing {DRAWING}, got {got}; figures from others do not compare with them")
     return AnatomyLibrary(Path(folder), tuple(index["training"]), tuple(index["validation"]), sources)
 
 
