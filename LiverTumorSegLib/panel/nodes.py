@@ -94,7 +94,7 @@ class Blinker:
 
 
 class SegmentWatch:
-    """Tells when the segments of one segmentation change, or it or its scan is moved."""
+    """Tells when the segments of one segmentation change, it or its scan is moved, or the scan gets another origin."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         """Args: whom to tell."""
@@ -116,6 +116,8 @@ class SegmentWatch:
         for each in self._nodes:
             if each is not None:
                 self._observe(each, each.TransformModifiedEvent)
+        if volume_node is not None:
+            self._observe(volume_node, "ModifiedEvent")  # origin, spacing and directions have no event of their own
 
     def stop(self) -> None:
         """Watch nothing."""
@@ -123,5 +125,5 @@ class SegmentWatch:
             watched.RemoveObserver(tag)
         self._nodes, self._tags = (None, None), []
 
-    def _observe(self, watched: Node, event: int) -> None:
+    def _observe(self, watched: Node, event: int | str) -> None:
         self._tags.append((watched, watched.AddObserver(event, lambda *told: self._on_change())))

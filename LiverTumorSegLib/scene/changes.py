@@ -16,7 +16,7 @@ import numpy as np
 from .segments import kinds_of
 from .voxels import Block, block_of, layers_of
 
-How = Literal["edited", "replaced"]
+How = Literal["edited", "brought", "replaced"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,8 @@ class Change:
     """What happened to liver and tumours at once.
 
     Attributes:
-        how: "edited", by a stroke and what follows from it; "replaced", all labelmaps by other ones, as Undo, Redo
-            and a new result do.
+        how: "edited", by a stroke and what follows from it; "brought", by a segment that came with its voxels, copied
+            from elsewhere; "replaced", all labelmaps by other ones, as Undo, Redo and a new result do.
         extent: first and last index along i, j and k of the box that holds all of it.
         added: segment -> voxels that it gained, where it did.
         removed: segment -> voxels that it lost.
@@ -62,6 +62,12 @@ class Change:
         """How many voxels of a segment came or went."""
         return self.added.get(segment_id, 0) + self.removed.get(segment_id, 0)
 
+    def with_brought(self, other: Change) -> Change:
+        """It and a "brought" one after it as one; no voxel is of both."""
+        ends = zip((min, max) * 3, self.extent, other.extent, strict=True)
+        extent = tuple(end(own, its) for end, own, its in ends)
+        return dataclasses.replace(self, extent=extent, added={**self.added, **other.added})
+
     def undoes(self, other: Change) -> bool:
         """Whether it takes the other one back, as far as counts can tell."""
         return (self.extent, self.added, self.removed) == (other.extent, other.removed, other.added)
@@ -75,7 +81,7 @@ def change_between(how: How, before: list[Layer], after: list[Layer], changed: B
     """Count what changed.
 
     Args:
-        how: see `Change`.
+        how: see `Change`; "edited" also for what may turn out to be "brought".
         before: layers as they were.
         after: layers as they are.
         changed: the box, from `difference`; None for nothing.
@@ -94,6 +100,8 @@ def change_between(how: How, before: list[Layer], after: list[Layer], changed: B
         for counts, mask in ((added, new & ~old), (removed, old & ~new)):
             if mask.any():
                 counts[each] = int(np.count_nonzero(mask))
+    if how == "edited" and not removed and added.keys() <= segments_in(after) - segments_in(before):
+        how = "brought"
     return Change(how, changed.extent, added, removed) if added or removed else None
 
 
@@ -110,6 +118,11 @@ def current_layers(segmentation_node: Any) -> list[Layer] | None:
             lookup[value] = kinds[each]
         layers.append(Layer(image, block_of(image), {value: each for each, value in values.items()}, lookup))
     return layers
+
+
+def segments_in(layers: list[Layer]) -> set[str]:
+    """The segments that have a place in some layers, with voxels or without."""
+    return {owner for layer in layers for owner in layer.owners.values()}
 
 
 def on_other_grids(before: list[Layer], after: list[Layer]) -> bool:
@@ -173,7 +186,7 @@ def replacement(before: list[Layer], after: list[Layer]) -> Block | None:
     frame = frame_of([*before, *after])
     if frame is None:
         return None
-    owners = sorted({owner for layer in (*before, *after) for owner in layer.owners.values()})
+    owners = sorted(segments_in([*before, *after]))
     # Sums of large random numbers tell any set of segments from any other, in whichever layers they are.
     numbers = dict(zip(owners, np.random.default_rng(0).integers(1, 1 << 62, len(owners)), strict=True))
     old, new = (_codes_in(layers, frame, numbers) for layers in (before, after))

@@ -58,7 +58,8 @@ class LiverKeeper:
     are marked as edited (SEMIAUTOMATIC, for DICOM SEG).
 
     Where the segmentation is put on another grid ("Specify geometry", or Undo of it), everything is taken as it is
-    there, as at the start: nothing is given to the liver or marked, and nobody is told, as no voxel was edited.
+    there: nothing is given to the liver or marked, and nobody is told, as no voxel was edited. What lay beyond the
+    liver still does, by the nearest voxels.
 
     It works at every stroke until `stop` is called.
 
@@ -83,6 +84,7 @@ class LiverKeeper:
             segmentation_node.AddObserver(events.SourceRepresentationModified, self._on_voxels),
             segmentation_node.AddObserver(events.SegmentRemoved, self._on_voxels),
             segmentation_node.AddObserver(events.SegmentModified, self._on_segment),
+            segmentation_node.AddObserver(events.SegmentAdded, self._on_segment),
         ]
 
     def stop(self) -> None:
@@ -97,7 +99,11 @@ class LiverKeeper:
             self._see(now, self._follow if images(now) & images(self._layers) else self._look)
 
     def _on_segment(self, caller: Any, event: str) -> None:
-        """Notice what Undo and Redo bring back; they replace one segment after the other, and tell no more."""
+        """Notice what Undo and Redo bring back, and a tumour that comes from elsewhere; Slicer tells no more of them.
+
+        Undo and Redo replace one segment after the other. What comes from elsewhere is a tumour when it is added, or
+        when it is called one later.
+        """
         now = None if self._busy else current_layers(self._node)
         if now is None:
             return
@@ -106,6 +112,8 @@ class LiverKeeper:
         renamed = here == known and [layer.owners for layer in now] != [layer.owners for layer in self._layers]
         if replaced or renamed:
             self._see(now, self._look)
+        elif known < here:
+            self._see(now, self._follow)
 
     def _see(self, now: list[Layer], compare: Callable[[list[Layer]], Change | None]) -> None:
         """Tell of a change, unless voxels before and now cannot be compared."""
@@ -121,23 +129,26 @@ class LiverKeeper:
             self._on_change(change)
 
     def _begin(self, now: list[Layer]) -> None:
-        """Take what is there as it is, with all of its tumours in the liver."""
+        """Take what is there as it is."""
         self._layers = [layer.copy() for layer in now]
-        frame = frame_of(now)
-        self._organ = None if frame is None else dataclasses.replace(frame, array=kinds_in(now, frame) > 0)
+        self._remember_organ(now)
 
-    def _look(self, now: list[Layer]) -> Change | None:
-        """Take over other labelmaps."""
-        before, self._layers = self._layers, [layer.copy() for layer in now]
+    def _remember_organ(self, now: list[Layer]) -> None:
+        """Find the organ in labelmaps that are other ones than before, by what was remembered of it."""
         frame = frame_of(now)
         if frame is None:
-            return None
+            return
         kinds = kinds_in(now, frame)
         organ = kinds > 0
         # A result, also one that Undo brought back, has all of its tumours in the liver; after that it depends.
         if self._organ is not None and any(is_ours(each) for each in edits(self._node)):
             organ = (kinds == LIVER) | ((kinds == TUMOUR) & self._organ.under(frame))
         self._organ = dataclasses.replace(frame, array=organ)
+
+    def _look(self, now: list[Layer]) -> Change | None:
+        """Take over other labelmaps."""
+        before, self._layers = self._layers, [layer.copy() for layer in now]
+        self._remember_organ(now)
         if self._on_change is None or not before:  # without anything before, all segments are being made anew
             return None
         return change_between("replaced", before, now, replacement(before, now))

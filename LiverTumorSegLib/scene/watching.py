@@ -25,6 +25,8 @@ class SessionWatch:
     - A stroke is an edit of the segment that is selected, with the voxels that it gained and lost; what other segments
       lose to it, or the liver gets back from it, is no edit of theirs. An effect that leaves the selected segment as
       it is and lets others grow edits the one that grows most; a tumour that is removed is an edit of it.
+    - A tumour that comes from elsewhere is an edit of itself, when it comes. As Slicer's Undo knows nothing of it, it
+      goes with the stroke before it.
     - Undo and Redo are known by what they bring back. New labelmaps of segments that no person has edited are a
       program's result, and count as nothing.
     - Another grid ("Specify geometry") counts as nothing, and so do Undo and Redo of that.
@@ -113,6 +115,12 @@ class SessionWatch:
             self._remember(change, segment)
             if segment:
                 self._report(self._session.edited, segment, change)
+        elif change.how == "brought":
+            if self._done:
+                stroke, segment = self._strokes[self._done - 1]
+                self._strokes[self._done - 1] = stroke.with_brought(change), segment
+            for each in change.added:
+                self._report(self._session.edited, each, change)
         elif self._done and change.undoes(self._strokes[self._done - 1][0]):
             self._done -= 1
             self._report(self._session.undone, self._strokes[self._done][1], change)

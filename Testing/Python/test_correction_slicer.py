@@ -14,7 +14,7 @@ import slicer
 from correction_reader import SimulatedReader
 from LiverTumorSegLib.errors import JournalError
 from LiverTumorSegLib.scene import lesions_in, redraw, reject_lesion, restore_lesion, write_segmentation
-from slicer_host.nodes import result_of, specify_geometry, tags_of, three_lesions
+from slicer_host.nodes import copy_tumour, result_of, specify_geometry, tags_of, three_lesions
 
 BLOCK = np.s_[6:8, 3:6, 4:6]  # 12 voxels of liver beside the lesions
 FIRST = np.s_[3:5, 4:7, 5:8]  # the lesion of 18 voxels
@@ -104,6 +104,33 @@ def test_an_effect_that_lets_another_segment_grow_is_an_edit_of_that_one(reader)
 def test_a_removed_segment_is_an_edit_of_it(reader):
     reader.editor.remove("tumour_1")
     assert reader.events == [("select", "lesion 2", 0, 0), ("edit", "lesion 1", 0, 18)]
+
+
+def test_a_tumour_copied_from_elsewhere_is_an_edit_of_it_when_it_comes_and_not_of_the_next_stroke(reader):
+    reader.choose("tumour_2", "Paint")
+    reader.after(5, copy_tumour, reader.node, reader.volume, np.s_[3:4, 4:6, 9:11], 0.5, "tumour_4")
+    reader.after(3, reader.editor.paint, "tumour_2", BLOCK)
+    reader.clock.wait(4)
+    assert changes_in(reader) == [("edit", "lesion 4", 4, 0), ("edit", "lesion 2", 12, 0)]
+    told = reader.session.times().document()["by_class_ms"]
+    assert told["lesion 4"] == {"editing": 3000}
+    assert told["lesion 2"] == {"editing": 9000}
+
+
+def test_undo_takes_back_a_stroke_together_with_a_tumour_that_came_after_it(reader):
+    reader.paint("tumour_2", BLOCK)
+    copy_tumour(reader.node, reader.volume, np.s_[3:4, 4:6, 9:11], 0.5, "tumour_4")
+    reader.paint("tumour_1", np.s_[1:2, 5:6, 3:6])
+    for act in (reader.editor.undo, reader.editor.undo, reader.editor.redo):
+        act()
+    assert changes_in(reader) == [
+        ("edit", "lesion 2", 12, 0),
+        ("edit", "lesion 4", 4, 0),
+        ("edit", "lesion 1", 3, 0),
+        ("undo", "lesion 1", 0, 3),
+        ("undo", "lesion 2", 0, 12),
+        ("redo", "lesion 2", 12, 0),
+    ]
 
 
 def test_painting_a_segment_of_the_readers_own_is_editing_of_none(reader):

@@ -18,7 +18,7 @@ from panel_host import done, kinds_of, smaller_of
 from slicer_host.nodes import QUARTER_TURN, labels_in, moved_by, voxels_of
 from test_panel_results import Scaled
 
-TYPE, PROBABILITY = 6, 4
+TYPE, PROBABILITY, INTENSITY = 6, 4, 3
 SHIFT = [[1, 0, 0, 60], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
@@ -61,6 +61,13 @@ def test_probability_and_type_stay_with_lesions_that_are_moved_with_their_scan(h
     assert centre(panel.results.rows[0]) == pytest.approx((5 - front, right, up - 30))
     table = lesion_table_of(shown[1]).GetTable().GetColumnByName("probability")
     assert [table.GetValue(n) for n in range(2)] == pytest.approx([0.75, 0.75])
+
+
+def test_another_origin_of_the_scan_shows_in_the_table_without_an_edit(panel, shown):
+    assert "" not in [row[INTENSITY] for row in panel.rows()]
+    shown[0].SetOrigin(900, 0, 0)  # the segments stay where they are
+    panel.at.timer.pass_by(1)
+    assert [row[INTENSITY] for row in panel.rows()] == ["", ""]
 
 
 def test_an_export_right_after_a_move_has_the_same_probability(panel, shown, tmp_path):
@@ -122,7 +129,7 @@ def test_a_slider_that_cannot_draw_says_so_goes_back_and_asks_nothing(panel, sho
     panel.results.reject(0)
     saved, before = len(panel.at.saved), len(voxels_of(node, "tumour"))
     slicer.util.arrayFromVolume(volume)[0, 0, 0] += 1
-    volume.SetOrigin(1, 2, 3)  # of which the panel hears nothing
+    volume.SetOrigin(1, 2, 3)  # of which the panel takes note only later
     panel.ui.sensitivitySlider.value = 2.0
     panel.at.timer.pass_by(0.4)
     assert panel.at.messages.questions == []

@@ -24,15 +24,15 @@ from LiverTumorSegLib.scene import (
     restore_lesion,
     summary_of,
 )
-from LiverTumorSegLib.scene.volumes import ijk_to_ras
+from LiverTumorSegLib.scene.segments import TUMOUR_STYLE
 from LiverTumorSegLib.scene.voxels import Block
 from slicer_host.nodes import (
     Editor,
+    copy_tumour,
     labels_in,
     oblique_scan,
     result_of,
     specify_geometry,
-    tags_of,
     three_lesions,
     voxels_of,
     written_as,
@@ -41,8 +41,11 @@ from slicer_host.nodes import (
 pytestmark = pytest.mark.usefixtures("slicer_started")
 
 FIRST = np.s_[3:5, 4:7, 5:8]
+BEYOND = np.s_[0:2, 4:7, 5:8]  # half of it is outside the liver, which begins at k = 1
+BESIDE = np.s_[5:7, 1:3, 5:8]  # likewise, at j = 2
 COPIED = np.s_[6:8, 3:5, 3:5]  # in the liver, away from the three lesions
 THICK, COARSE, FINE = (1.0, 1.0, 2.0), (2.0, 2.0, 2.0), (0.5, 0.5, 0.5)
+FLAT, FINER = (2.0, 1.0, 2.0), (0.4, 0.4, 0.4)  # no voxel halfway between two of the scan's
 
 
 class Watched:
@@ -62,16 +65,8 @@ class Watched:
     def held(self) -> dict[str, list[list[int]]]:
         return {each: voxels_of(self.node, each).tolist() for each in self.node.GetSegmentation().GetSegmentIDs()}
 
-    def copy_tumour(self, box: tuple[slice, ...] = COPIED, factor: float = 0.5) -> None:
-        """Add a tumour as if from another segmentation, whose voxels are of another size; `box` is in the scan's."""
-        fine = np.zeros([int(n / factor) for n in (9, 12, 14)], np.uint8)
-        fine[tuple(slice(int(part.start / factor), int(part.stop / factor)) for part in box)] = 1
-        segmentation, segment = self.node.GetSegmentation(), slicer.vtkSegment()
-        known = tags_of(segmentation.GetSegment("tumour_1" if "tumour_1" in self.held() else "tumour"))
-        segment.SetTag("TerminologyEntry", known["TerminologyEntry"])
-        grid = ijk_to_ras(self.volume) @ np.diag((factor, factor, factor, 1.0))
-        segment.AddRepresentation("Binary labelmap", Block(fine, (0, 0, 0), grid).oriented())
-        segmentation.AddSegment(segment, "copied")
+    def copy_tumour(self, factor: float = 0.5) -> None:
+        copy_tumour(self.node, self.volume, COPIED, factor)
 
 
 @pytest.fixture(params=[False, True], ids=["one segment", "one each"])
@@ -107,6 +102,28 @@ def test_after_another_geometry_what_is_erased_from_a_tumour_is_liver_again(watc
     after = summary_of(watched.node, watched.volume)
     assert (after.liver_ml, after.tumour_ml) == (pytest.approx(organ), 0)
     assert all(change.how == "edited" for change in watched.told)
+
+
+@pytest.mark.parametrize(("factors", "there"), [(FLAT, np.s_[2:4, 1:3, 2:5]), (FINER, np.s_[11:18, 1:7, 11:20])])
+def test_a_stroke_beyond_the_liver_leaves_nothing_when_it_is_erased_on_another_grid(slicer_started, factors, there):
+    alone, watched = Watched(slicer_started), Watched(slicer_started)
+    watched.editor.paint("tumour_1", BESIDE)
+    for each in (alone, watched):
+        specify_geometry(each.node, each.volume, factors)
+    assert watched.held() != alone.held()
+    watched.editor.erase("tumour_1", there)
+    assert watched.held() == alone.held()
+
+
+def test_a_stroke_beyond_the_liver_leaves_nothing_when_it_is_erased_after_undo_of_another_geometry(watched):
+    before, tumour = watched.held(), "tumour_1" if "tumour_1" in watched.held() else "tumour"
+    watched.editor.paint(tumour, BEYOND)
+    assert watched.editor.logic.SaveStateForUndo()
+    specify_geometry(watched.node, watched.volume, FINE)
+    watched.editor.undo()
+    specify_geometry(watched.node, watched.volume, (1, 1, 1))  # the scan's, for the strokes
+    watched.editor.erase(tumour, BEYOND)
+    assert watched.held() == before
 
 
 def test_undo_brings_back_the_geometry_before_and_is_no_edit_of_anything(watched):
@@ -165,6 +182,25 @@ def test_what_is_erased_from_a_copied_tumour_is_liver_again(watched):
     assert np.array_equal(labels_in(watched.node, watched.volume), before)
     (change,) = watched.told
     assert (change.added, change.removed) == ({"liver": 4}, {"copied": 4})
+
+
+def test_a_tumour_that_comes_from_elsewhere_is_told_by_itself_and_not_with_the_next_stroke(watched):
+    watched.copy_tumour()
+    watched.editor.erase("copied", np.s_[6:7, 3:5, 3:5])
+    came, stroke = watched.told
+    assert (came.how, came.added, came.removed) == ("brought", {"copied": 8}, {})
+    assert (stroke.how, stroke.added, stroke.removed) == ("edited", {}, {"copied": 4})
+
+
+def test_a_segment_that_is_called_a_tumour_later_is_told_by_itself(watched):
+    watched.keeper.stop()
+    watched.copy_tumour()
+    segment = watched.node.GetSegmentation().GetSegment("copied")
+    segment.SetTag("TerminologyEntry", "")
+    watched.watch()
+    segment.SetTag("TerminologyEntry", TUMOUR_STYLE.terminology)
+    (came,) = watched.told
+    assert (came.how, came.added, came.removed) == ("brought", {"copied": 8}, {})
 
 
 def test_undo_of_the_first_stroke_on_a_copied_tumour_brings_its_voxels_back(watched):

@@ -20,6 +20,9 @@ from LiverTumorSegLib.scene import (
     prepare_editor,
     write_segmentation,
 )
+from LiverTumorSegLib.scene.segments import TUMOUR_STYLE
+from LiverTumorSegLib.scene.volumes import ijk_to_ras
+from LiverTumorSegLib.scene.voxels import Block
 from LiverTumorSegLib.segmentation import Provenance, Segmentation
 
 LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0))
@@ -186,6 +189,18 @@ def specify_geometry(node, volume, factors: Sequence[float]) -> None:
     with slicer.util.NodeModify(node):
         logic.SetReferenceImageGeometryInSegmentationNode()
         assert logic.ResampleLabelmapsInSegmentationNode()
+
+
+def copy_tumour(node, volume, box: tuple[slice, ...], factor: float = 0.5, segment_id: str = "copied") -> None:
+    """Add a tumour as if from another segmentation, whose voxels are of another size; `box` is in the volume's."""
+    sizes = volume.GetImageData().GetDimensions()[::-1]
+    values = np.zeros([int(n / factor) for n in sizes], np.uint8)
+    values[tuple(slice(int(part.start / factor), int(part.stop / factor)) for part in box)] = 1
+    segment = slicer.vtkSegment()
+    segment.SetTag("TerminologyEntry", TUMOUR_STYLE.terminology)
+    grid = ijk_to_ras(volume) @ np.diag((factor, factor, factor, 1.0))
+    segment.AddRepresentation("Binary labelmap", Block(values, (0, 0, 0), grid).oriented())
+    node.GetSegmentation().AddSegment(segment, segment_id)
 
 
 class Editor:
