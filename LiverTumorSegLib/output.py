@@ -200,14 +200,14 @@ def aside(directory: Path) -> Iterator[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".livertumorseg-", dir=directory))
         yield folder
-    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:  # also an interrupt of that very clearing
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         for each in made:
             if each.is_dir() and not any(each.iterdir()):
                 each.rmdir()
         raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_all(segmentation: Segmentation, folder: Path, html: bool) -> None:

@@ -75,6 +75,7 @@ class CorrectionSession(Actions):
         self._zero_ns = self._wall_ahead_ns = 0
         self._noted_ms = 0
         self._view_ms: int | None = None
+        self._told_ms = 0  # the latest moment that was noted or shown
         self.started_utc = ""
 
     @classmethod
@@ -301,12 +302,11 @@ class CorrectionSession(Actions):
 
     def _now_ms(self) -> int:
         """Now on the session's axis; a monotonic clock that runs backwards stands still here."""
-        now_ns, at_ms = self._clock.monotonic_ns(), self._account.sheet.at_ms
-        if self._view_ms is not None:
-            at_ms = max(at_ms, self._view_ms)
+        now_ns, at_ms = self._clock.monotonic_ns(), max(self._told_ms, self._account.sheet.at_ms)
         if now_ns < self._zero_ns + at_ms * NS_PER_MS:
             self._zero_ns = now_ns - at_ms * NS_PER_MS
-        return (now_ns - self._zero_ns) // NS_PER_MS
+        self._told_ms = (now_ns - self._zero_ns) // NS_PER_MS
+        return self._told_ms
 
     def _utc(self) -> str:
         return utc_text(self._clock.wall_ns())

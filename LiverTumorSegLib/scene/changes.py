@@ -140,6 +140,12 @@ def images(layers: list[Layer]) -> set[Any]:
     return {layer.image for layer in layers}
 
 
+def only_more(before: list[Layer], after: list[Layer]) -> bool:
+    """Whether labelmaps came in addition, and all others are still there with the same segments."""
+    owners = {layer.image: layer.owners for layer in after}
+    return len(after) > len(before) and all(owners.get(layer.image) == layer.owners for layer in before)
+
+
 def frame_of(layers: list[Layer]) -> Block | None:
     """An empty block over all voxels of some layers, on the grid of the first one."""
     blocks = [layer.values for layer in layers if layer.values is not None]

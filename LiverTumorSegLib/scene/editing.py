@@ -20,6 +20,7 @@ from .changes import (
     images,
     kinds_in,
     on_other_grids,
+    only_more,
     owners_in,
     replacement,
 )
@@ -101,8 +102,8 @@ class LiverKeeper:
     def _on_segment(self, caller: Any, event: str) -> None:
         """Notice what Undo and Redo bring back, and a tumour that comes from elsewhere; Slicer tells no more of them.
 
-        Undo and Redo replace one segment after the other. What comes from elsewhere is a tumour when it is added, or
-        when it is called one later.
+        Undo and Redo replace one segment after the other. What comes from elsewhere, on a labelmap of its own, is a
+        tumour when it is added, or when it is called one later.
         """
         now = None if self._busy else current_layers(self._node)
         if now is None:
@@ -112,7 +113,7 @@ class LiverKeeper:
         renamed = here == known and [layer.owners for layer in now] != [layer.owners for layer in self._layers]
         if replaced or renamed:
             self._see(now, self._look)
-        elif known < here:
+        elif only_more(self._layers, now):
             self._see(now, self._follow)
 
     def _see(self, now: list[Layer], compare: Callable[[list[Layer]], Change | None]) -> None:
@@ -137,6 +138,7 @@ class LiverKeeper:
         """Find the organ in labelmaps that are other ones than before, by what was remembered of it."""
         frame = frame_of(now)
         if frame is None:
+            self._organ = None
             return
         kinds = kinds_in(now, frame)
         organ = kinds > 0

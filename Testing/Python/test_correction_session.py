@@ -170,6 +170,18 @@ def test_a_monotonic_clock_that_runs_backwards_takes_no_time_away(session, clock
     assert [gap.gap_ms for gap in session.account.gaps] == [5000]
 
 
+def test_a_step_back_of_the_clock_after_views_takes_none_of_the_time_away_that_was_shown(session, clock) -> None:
+    session.start()
+    for _ in range(2):  # the second one of a quick series is not noted yet
+        session.viewed()
+        clock.wait(0.1)
+    assert session.times().whole_ms == 200
+    clock.mono -= 150_000_000
+    assert session.times().whole_ms == 200
+    clock.wait(1)
+    assert session.times().whole_ms == 1200
+
+
 @pytest.mark.parametrize(
     ("moves", "refused"),
     [

@@ -234,3 +234,18 @@ def test_labels_that_cannot_be_written_leave_the_earlier_file_and_nothing_else(
         output.write_seg_nrrd(segmentation.labels, path)
     assert path.read_bytes() == earlier
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_of_the_clearing_up_leaves_no_private_folder(tmp_path, monkeypatch):
+    rmtree, interrupted = output.shutil.rmtree, []
+
+    def interrupted_once(path, **options):
+        if (tmp_path / "report.json").exists() and not interrupted:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+        rmtree(path, **options)
+
+    monkeypatch.setattr(output.shutil, "rmtree", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(make_segmentation(), tmp_path, html=False)
+    assert {path.name for path in tmp_path.iterdir()} == set(WITHOUT_PAGE)

@@ -203,6 +203,19 @@ def test_a_segment_that_is_called_a_tumour_later_is_told_by_itself(watched):
     assert (came.how, came.added, came.removed) == ("brought", {"copied": 8}, {})
 
 
+def test_segments_that_are_restored_one_after_the_other_are_nobodys_edit(watched):
+    history = slicer.vtkSegmentationHistory()
+    history.SetSegmentation(watched.node.GetSegmentation())
+    history.SaveState()
+    tumour = "tumour" if "tumour" in watched.held() else "tumour_1"
+    watched.editor.paint(tumour, COPIED)
+    assert watched.told[-1].added[tumour] == 8
+    watched.told.clear()
+    assert history.RestorePreviousState()
+    assert watched.told
+    assert {change.how for change in watched.told} == {"replaced"}
+
+
 def test_undo_of_the_first_stroke_on_a_copied_tumour_brings_its_voxels_back(watched):
     watched.copy_tumour()
     watched.keeper.stop()
