@@ -3,8 +3,9 @@
     python Testing/Benchmarks/bench_candidates.py [--bodies RUN_DIR/bodies] [--seconds 120] [--networks unet_blocks ...]
 
 Each begins from chance and is trained for so many seconds of one core, float32, on the same drawn patches in the same
-order, with the recipe's loss and a rate that falls to 0 over the time; a step that has begun is finished. Then the loss and the Dice of shifted validation
-patches, and how long one window takes at inference (OpenVINO, one core, the fastest of five). Drawing is not counted.
+order, with the recipe's loss and a rate that falls to 0 over the time; a step that has begun is finished. Then the loss
+and the Dice of shifted validation patches, and how long one window takes at inference (OpenVINO, one core, the fastest
+of five). Drawing is not counted.
 """
 
 from __future__ import annotations
