@@ -63,7 +63,7 @@ class Change:
         return self.added.get(segment_id, 0) + self.removed.get(segment_id, 0)
 
     def with_brought(self, other: Change) -> Change:
-        """It and a "brought" one after it as one; no voxel is of both."""
+        """It and a "brought" one after it as one, as Undo takes both back; of segments that it did not remove."""
         ends = zip((min, max) * 3, self.extent, other.extent, strict=True)
         extent = tuple(end(own, its) for end, own, its in ends)
         return dataclasses.replace(self, extent=extent, added={**self.added, **other.added})
