@@ -96,6 +96,10 @@ class Recipe:
             if name == self.system and not given:
                 raise RecipeError(f"recipe.{name}: wanted the options of the system {name!r}, got none")
 
+        if (share := self.postprocessing.min_seen_before) and self.system != "cascade":
+            where = "recipe.postprocessing.min_seen_before"
+            raise RecipeError(f"{where}: wanted it only in a system 'cascade', got {share} in a system {self.system!r}")
+
     def _check_labels(self) -> None:
         got = ", ".join(self.label_names) or "none"
         if self.label_names[:1] != (BACKGROUND,) or len(set(self.label_names)) < len(self.label_names):

@@ -14,6 +14,9 @@ class Postprocessing:
     Attributes:
         keep_liver_above: keep liver components at least this share of the largest; 1.0 keeps only
             the largest (S1 as printed), 0.1 also keeps the parts of a resected or bilobed liver.
+        min_seen_before: of every part of the liver but the largest, at least this share must have been liver to the
+            stage before; else it becomes background, as a spleen that only the closer look takes for liver. For a
+            "cascade" alone; 0 asks for none.
         fill_holes: close cavities of the liver, tumours included.
         tumour_reach_mm: keep tumours that touch the liver dilated by this much, so that
             subcapsular ones are not lost.
@@ -31,6 +34,7 @@ class Postprocessing:
     """
 
     keep_liver_above: float = 0.1
+    min_seen_before: float = 0.0
     fill_holes: bool = True
     tumour_reach_mm: float = 5.0
     min_liver_contact: float = 0.0
@@ -43,6 +47,7 @@ class Postprocessing:
         if not 0 < self.keep_liver_above <= 1:
             raise RecipeError(f"postprocessing.keep_liver_above: wanted above 0 up to 1, got {self.keep_liver_above}")
         limits = {
+            "min_seen_before": 1,
             "min_liver_contact": 1,
             "min_lesion_probability": 1,
             "opening_radius_voxels": 50,

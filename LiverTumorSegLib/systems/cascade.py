@@ -6,12 +6,14 @@ is shown the organ that was found, and says what of it is tumour.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import numpy as np
 
 from ..errors import RecipeError, warn
 from ..geometry import Box, GridGeometry, whole_box
+from ..lesions import label_components
 from ..postprocessing import Evidence, filled, large_components
 from ..recipe import Recipe, Stage
 from . import Outcome
@@ -20,6 +22,7 @@ from .maps import NEVER, on_grid
 from .stages import Networks, StageOutput, Study
 
 _SURELY = 2.0  # the logit of what the organ encloses, whatever it looks like
+_HALF = 0.5  # of a mask that was interpolated
 
 
 def run(study: Study, networks: Networks) -> Outcome:
@@ -30,7 +33,9 @@ def run(study: Study, networks: Networks) -> Outcome:
         if networks.stage(number).in_organ:
             evidence = _look_inside(study, networks, number, output, evidence, found)
         else:
+            before = evidence.geometry
             output, evidence = _look(study, networks, number, _liver_box(study, networks, output, evidence, found))
+            evidence = _seen_before(evidence, found, before)
     return Outcome(evidence)
 
 
@@ -81,6 +86,23 @@ def _liver_box(study: Study, networks: Networks, output: StageOutput, evidence: 
         return whole_box(study.scan)
     study.learn_liver_levels(output.volumes, organ & (evidence.liver > evidence.tumour.clip(0)))
     return study.box_around(organ, evidence.geometry, networks.recipe.crop)
+
+
+def _seen_before(evidence: Evidence, found: np.ndarray, before: GridGeometry) -> Evidence:
+    """Without those parts of the liver of which the stage before, on its grid, had found too little, or nothing."""
+    share = evidence.rules.min_seen_before
+    if share <= 0 or not found.any():
+        return evidence
+    parts, count = label_components((evidence.liver > 0) | (evidence.tumour > 0))
+    if count <= 1:
+        return evidence
+    seen = on_grid(found.astype(np.float32), before, evidence.geometry) > _HALF
+    sizes = np.bincount(parts.ravel())
+    dropped = np.bincount(parts[seen], minlength=count + 1) < share * sizes
+    dropped[[0, 1 + int(np.argmax(sizes[1:]))]] = False
+    gone = dropped[parts]
+    liver, tumour = (np.where(gone, np.float16(NEVER), each) for each in (evidence.liver, evidence.tumour))
+    return dataclasses.replace(evidence, liver=liver, tumour=tumour)
 
 
 def _look_inside(
