@@ -58,7 +58,8 @@ def main() -> None:
         load_weights(network, bundle.weights_path(stage.name))
         (batch,) = DataLoader(Dataset([{"image": scan}], prepare), batch_size=1)
         volume = batch["image"].as_tensor()
-        box = (slice(None),) * 3 if labels is None else where(volume[0], labels, spacing)
+        margin = round((bundle.recipe.crop.margin_mm or 0.0) / spacing)
+        box = (slice(None),) * 3 if labels is None else where(volume[0], labels, margin)
         inferer = SlidingWindowInferer(stage.window or (96, 96, 64), overlap=overlap, mode="gaussian")
         with torch.inference_mode():
             found = inferer(volume[(..., *box)], network)
@@ -71,8 +72,8 @@ def main() -> None:
         SaveImaged("pred", output_dir=Path(folder), print_log=False)(labels)
 
 
-def where(volume: torch.Tensor, labels: dict[str, torch.Tensor], spacing: float) -> tuple[slice, ...]:
-    """The box of stage 1's liver with 15 mm around it, on the resampled volume's grid."""
+def where(volume: torch.Tensor, labels: dict[str, torch.Tensor], margin: int) -> tuple[slice, ...]:
+    """The box of stage 1's liver with so many voxels around it, on the resampled volume's grid."""
     small = torch.nn.functional.interpolate(labels["pred"].as_tensor()[None].float(), size=volume.shape[1:])[0, 0] > 0
     if not small.any():
         return (slice(None),) * 3
@@ -80,8 +81,8 @@ def where(volume: torch.Tensor, labels: dict[str, torch.Tensor], spacing: float)
     slices = []
     for axis, size in enumerate(small.shape):
         places = small.any(dim=[other for other in range(3) if other != axis]).nonzero()
-        low = max(0, int(min(places.min(), size - 1 - places.max())) - round(15 / spacing))
-        high = min(size, int(max(places.max(), size - 1 - places.min())) + 1 + round(15 / spacing))
+        low = max(0, int(min(places.min(), size - 1 - places.max())) - margin)
+        high = min(size, int(max(places.max(), size - 1 - places.min())) + 1 + margin)
         slices.append(slice(low, high))
     return tuple(slices)
 
