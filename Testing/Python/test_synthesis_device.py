@@ -74,7 +74,8 @@ AS_EVER = [
 def test_on_the_cpu_a_seed_draws_the_scan_that_it_always_drew(body, name, seed, modality, volume, labels, lesions):
     scan = synthetic_scan(body, FIELDS[name], np.random.default_rng(seed), settings=PLAIN)
     assert (scan.modality, len(scan.lesion_diameters_mm)) == (modality, lesions)
-    assert checksum(scan.volume) == pytest.approx(volume, abs=1e-3 * float(scan.volume.std()))
+    # On another processor a voxel between two tissues may round to the other one: 0.003 deviations were seen.
+    assert checksum(scan.volume) == pytest.approx(volume, abs=1e-2 * float(scan.volume.std()))
     assert checksum(scan.labels) == pytest.approx(labels, abs=1e-2)
 
 
