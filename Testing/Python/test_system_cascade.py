@@ -91,13 +91,12 @@ def test_the_largest_part_stays_though_the_first_stage_saw_nothing_of_it():
 
 
 def test_only_a_cascade_has_a_stage_before():
-    stage = dataclasses.replace(ORGAN, arguments={"out_channels": 2}, context_slices=1)
     with pytest.raises(RecipeError, match=r"min_seen_before: wanted it only in a system 'cascade', got 0.2 in a syste"):
         Recipe(
             "x",
             "repaired",
             "x",
-            (stage,),
+            (ORGAN,),
             postprocessing=Postprocessing(min_seen_before=0.2),
             system="slices",
             slices=Slices(),
