@@ -2,8 +2,8 @@
 
     python Testing/Benchmarks/bench_segment.py [--runs 5] [--bundle default] [--skip monai huge]
 
-Everything is measured in one run, so that the ratios hold even where the machine is noisy. The scan
-is synthetic: 512 x 512 x 200 voxels of 0.78 x 0.78 x 1.5 mm, int16, gzipped NIfTI.
+Everything is measured in one run, so that the ratios hold even where the machine is noisy. The scan is that of
+`phantom.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from phantom import write_scan
 
 from LiverTumorSegLib.bundle import Bundle
 from LiverTumorSegLib.evaluation.metrics import dice
@@ -27,7 +28,6 @@ from LiverTumorSegLib.output import write_results
 from LiverTumorSegLib.rendering import get_ready
 from LiverTumorSegLib.segmenter import Segmenter
 
-SPACING = (0.78, 0.78, 1.5)
 PAPER_SECONDS = 4.82  # S1, section 4.2.1, on an RTX 3090
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        scan = write_scan(folder / "scan.nii.gz", slices=200)
+        scan = write_scan(folder / "scan.nii.gz")
         print(f"scan {sitk.ReadImage(str(scan)).GetSize()}, {os.cpu_count()} cores\n")
         cold, peak = cold_runs(scan, folder, options.bundle, options.runs)
         bare, _ = cold_runs(scan, folder, options.bundle, options.runs, "--no-html")
@@ -80,27 +80,6 @@ def _options() -> argparse.Namespace:
 def row(name: str, value: float, unit: str) -> None:
     """Print one figure."""
     print(f"{name:<58}{value:>9.3f} {unit}", flush=True)
-
-
-def write_scan(path: Path, slices: int) -> Path:
-    """A synthetic CT in fine voxels: drawn at 3 mm, enlarged, with noise; more slices repeat the body."""
-    from LiverTumorSegLib.training.synthesis.cases import draw_case
-
-    drawn = draw_case(3, "CT", 3.0)
-    coarse = sitk.GetImageFromArray(drawn.volume)
-    coarse.SetSpacing([3.0] * 3)
-    grid = sitk.Image((512, 512, 200), sitk.sitkInt16)
-    grid.SetSpacing(SPACING)
-    middle = [3.0 * n / 2 - 512 * 0.78 / 2 for n in coarse.GetSize()[:2]]
-    grid.SetOrigin((middle[0], middle[1], 0.0))
-    fine = sitk.Resample(coarse, grid, sitk.Transform(), sitk.sitkLinear, -1024.0)
-    array = sitk.GetArrayFromImage(sitk.Cast(fine, sitk.sitkInt16))
-    array = np.concatenate([array] * (slices // 200))
-    array += np.random.default_rng(0).integers(-12, 13, array.shape, dtype=np.int16)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING)
-    sitk.WriteImage(image, str(path), True, 1)
-    return path
 
 
 def _command() -> list[str]:

@@ -2,7 +2,7 @@
 
     python Testing/Benchmarks/bench_worker.py [--bundle default] [--runs 5]
 
-The scan is that of bench_segment.py: synthetic, 512 x 512 x 200 voxels, int16.
+The scan is that of `phantom.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
-from bench_segment import row, write_scan
+from bench_segment import row
+from phantom import write_scan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
 from LiverTumorSegLib import Segmenter, read_image
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        image = read_image(write_scan(Path(name) / "scan.nii.gz", slices=200))
+        image = read_image(write_scan(Path(name) / "scan.nii.gz"))
         print(f"scan {image.GetSize()}, {os.cpu_count()} cores, medians of {options.runs}\n")
         loading(options.bundle, options.runs)
         applying(image, options.bundle, options.runs)
