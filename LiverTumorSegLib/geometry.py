@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import RecipeError
-from .recipe import LARGEST_GRID, Axis, Crop, Grid
+from .recipe import LARGEST_GRID, Axis, Grid
 
 # Scans turned by no more than this keep their own axes: no turn of the voxels, faster, and within
 # what the networks saw in training.
@@ -232,19 +232,6 @@ def box_within(image: sitk.Image, box: Box, other: sitk.Image) -> Box | None:
     if (high <= 0).any() or (low >= other.GetSize()).any():
         return None
     return clipped_box(low, high, other)
-
-
-def cropped(box: Box, image: sitk.Image, crop: Crop) -> Box:
-    """The box with a recipe's margin on every side, and more on the patient's left where the recipe wants it."""
-    box = widened(box, image, crop.margin_mm, crop.margin_voxels)
-    (left, _, _), (sign, _, _) = axes_towards_lps(image)
-    low, high = np.array(box.start), np.array(box.start) + np.array(box.size)
-    more = round(crop.left_mm / image.GetSpacing()[left])
-    if sign > 0:
-        high[left] += more
-    else:
-        low[left] -= more
-    return clipped_box(low, high, image)
 
 
 def widened(box: Box, image: sitk.Image, margin_mm: float | None, margin_voxels: int | None) -> Box:

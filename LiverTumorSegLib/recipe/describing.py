@@ -56,8 +56,7 @@ def _axis(axis: Axis) -> str:
 
 def _margin(crop: Crop) -> str:
     margin, unit = (crop.margin_mm, "mm") if crop.margin_mm is not None else (crop.margin_voxels or 0, "voxels")
-    left = f" + {crop.left_mm:g} mm left" if crop.left_mm else ""
-    return f"{'-' if margin < 0 else '+'} {abs(margin):g} {unit}{left}"
+    return f"{'-' if margin < 0 else '+'} {abs(margin):g} {unit}"
 
 
 def _value(value: object) -> str:

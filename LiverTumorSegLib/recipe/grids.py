@@ -98,13 +98,11 @@ class Crop:
     """The box around the liver of the first stage that later stages see; the margin may be negative.
 
     Exactly one of the two must be given. `margin_voxels` counts voxels of the scan's own grid
-    (S1, section 3.2.1: +10 in training, -20 at inference as printed). `left_mm` is more room on the patient's left
-    alone, where the left lobe ends in a thin tip that a coarse first stage misses first.
+    (S1, section 3.2.1: +10 in training, -20 at inference as printed).
     """
 
     margin_mm: float | None = None
     margin_voxels: int | None = None
-    left_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.margin_mm is None) == (self.margin_voxels is None):
@@ -114,8 +112,6 @@ class Crop:
             margin = getattr(self, name)
             if margin is not None and not -10_000 <= margin <= 10_000:
                 raise RecipeError(f"crop.{name}: wanted -10000 up to 10000, got {margin}")
-        if not 0 <= self.left_mm <= 10_000:
-            raise RecipeError(f"crop.left_mm: wanted 0 up to 10000, got {self.left_mm}")
 
 
 def _check_spacing(name: str, spacing_mm: float | None) -> None:

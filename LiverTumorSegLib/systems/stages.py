@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import RecipeError, warn
-from ..geometry import Box, GridGeometry, box_of_mask, box_within, cropped, fit_grid, resample_to_grid
+from ..geometry import Box, GridGeometry, box_of_mask, box_within, fit_grid, resample_to_grid, widened
 from ..inference import Engine, Reduce, run_network
 from ..preprocessing import confined, liver_level, padding_value, scale_intensity, with_context
 from ..recipe import Crop, Recipe, Stage
@@ -77,7 +77,7 @@ class Study:
         Raises:
             ValueError: the mask is empty.
         """
-        return cropped(box_of_mask(mask, geometry, self.scan), self.scan, crop)
+        return widened(box_of_mask(mask, geometry, self.scan), self.scan, crop.margin_mm, crop.margin_voxels)
 
     def _on_grid(self, scan: sitk.Image, box: Box, geometry: GridGeometry) -> np.ndarray:
         return resample_to_grid(scan, box, geometry, padding_value(scan, self.modality))

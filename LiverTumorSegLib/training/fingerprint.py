@@ -109,7 +109,6 @@ def _median_region(recipe: Recipe, stage: int, found: Fingerprint) -> tuple[tupl
     elif spec.region == "liver":
         margins = [crop.margin_mm if crop.margin_mm is not None else (crop.margin_voxels or 0) * step for step in own]
         extent = [liver[1] + 2 * margin for liver, margin in zip(found.liver_extent_mm, margins, strict=True)]
-        extent[0] += crop.left_mm
     else:
         median = found.lesion_diameter_mm[1] if found.lesion_diameter_mm else 10.0
         extent = [max(3 * median, 1.5 * _longest_asked_mm(recipe))] * 3

@@ -20,7 +20,7 @@ from ..body import body_box
 from ..datasets.cases import DatasetCase, LabelReader
 from ..errors import ImageError, RecipeError
 from ..evaluation.scores import grid_difference
-from ..geometry import Box, clipped_box, cropped, fit_grid, whole_box
+from ..geometry import Box, clipped_box, fit_grid, whole_box, widened
 from ..images import calibrate_ct, check_image, modality_of, read_image
 from ..lesions import bounding_slices
 from ..phases import Candidate, match_phases, prepared_phases
@@ -218,4 +218,4 @@ def _region(
         most = sampling.jitter_mm / np.array(labels.GetSpacing())
         low = low + np.round(rng.uniform(-most, most)).astype(int)
         high = np.maximum(high + np.round(rng.uniform(-most, most)).astype(int), low + 1)
-    return cropped(clipped_box(low, high, study.scan), study.scan, crop)
+    return widened(clipped_box(low, high, study.scan), study.scan, crop.margin_mm, crop.margin_voxels)

@@ -17,13 +17,12 @@ from LiverTumorSegLib.geometry import (
     box_of_mask,
     box_within,
     clipped_box,
-    cropped,
     fit_grid,
     resample_to_grid,
     whole_box,
     widened,
 )
-from LiverTumorSegLib.recipe import Axis, Crop, Grid
+from LiverTumorSegLib.recipe import Axis, Grid
 
 AXIAL = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 LEFT_HANDED = (1, 0, 0, 0, 1, 0, 0, 0, -1)
@@ -245,19 +244,6 @@ def test_a_negative_margin_never_shrinks_a_box_under_eight_voxels():
     box = widened(Box((40, 40, 40), (30, 60, 60)), image, None, margin_voxels=-20)
     # 30 - 40 voxels would be none at all: 8 around the middle 55; 60 - 40 = 20 stay.
     assert box == Box((51, 60, 60), (8, 20, 20))
-
-
-@pytest.mark.parametrize(
-    ("direction", "box"),
-    [
-        (AXIAL, Box((40, 50, 50), (50, 40, 40))),  # i runs to the left
-        (RAS, Box((30, 50, 50), (50, 40, 40))),  # i runs to the right
-        ((0, 0, 1, 1, 0, 0, 0, 1, 0), Box((40, 50, 50), (40, 40, 50))),  # k runs to the left
-    ],
-)
-def test_more_room_on_the_left_is_on_the_patient_s_left_whatever_the_scan_s_axes(direction, box):
-    image = scan(size=(100, 100, 100), spacing=(1, 1, 1), direction=direction)
-    assert cropped(Box((50, 60, 60), (20, 20, 20)), image, Crop(margin_mm=10.0, left_mm=10.0)) == box
 
 
 def test_a_box_is_cut_to_the_scan_and_never_empty():

@@ -109,7 +109,6 @@ def test_s1_as_printed_and_repaired_differ_exactly_in_the_documented_keys(pair: 
         "variant",
         "crop.margin_mm",
         "crop.margin_voxels",
-        "training[1].sampling.crop.left_mm",
         "training[1].sampling.crop.margin_voxels",
         "postprocessing.keep_liver_above",
         "postprocessing.fill_holes",

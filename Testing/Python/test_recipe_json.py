@@ -123,10 +123,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         variant=draw(st.sampled_from(["as_printed", "repaired"])),
         source=draw(texts),
         stages=tuple(draw(stages(number, len(names))) for number in range(count)),
-        crop=draw(
-            st.builds(Crop, margin_mm=positive, left_mm=st.floats(0, 100))
-            | st.builds(Crop, margin_voxels=st.integers(-50, 50))
-        ),
+        crop=draw(st.builds(Crop, margin_mm=positive) | st.builds(Crop, margin_voxels=st.integers(-50, 50))),
         postprocessing=draw(st.builds(Postprocessing, keep_liver_above=st.floats(0.1, 1), min_lesion_ml=positive)),
         training=tuple(draw(trainings) for _ in range(count)) if draw(st.booleans()) else (),
         phases=tuple(Phase(name, tuple(draw(st.lists(words, max_size=2))), draw(st.booleans())) for name in names),

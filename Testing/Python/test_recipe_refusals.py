@@ -38,7 +38,7 @@ def refusal(folder: Path, change: dict[str, Any]) -> str:
     ("change", "message"),
     [
         ({"colour": 1}, "unknown key 'colour'; allowed there: name, variant, source, stages, crop, postprocessing"),
-        ({"crop": {"margin": 1}}, "unknown key 'crop.margin'; allowed there: margin_mm, margin_voxels, left_mm"),
+        ({"crop": {"margin": 1}}, "unknown key 'crop.margin'; allowed there: margin_mm, margin_voxels"),
         ({"name": None}, "name: wanted str, got None"),
         ({"variant": "better"}, "variant: wanted one of 'as_printed', 'repaired', got 'better'"),
         ({"crop": {"margin_voxels": 1.5}}, "crop.margin_voxels: wanted int, got 1.5"),
@@ -69,7 +69,6 @@ def test_a_value_of_another_kind_or_an_unknown_key_is_named(
     [
         ({"crop": {}}, "crop: wanted exactly one of margin_mm and margin_voxels, got none"),
         ({"crop": {"margin_mm": 1, "margin_voxels": 1}}, "crop: wanted exactly one of margin_mm and margin_voxels"),
-        ({"crop": {"margin_mm": 1, "left_mm": -1}}, "crop.left_mm: wanted 0 up to 10000, got -1"),
         ({"postprocessing": {"keep_liver_above": 0}}, "postprocessing.keep_liver_above: wanted above 0 up to 1, got 0"),
         ({"training": [{"weight_average": 1}]}, "training[0].weight_average: wanted 0 to below 1, got 1.0"),
         ({"training": [{"epochs": 0}]}, "training[0].epochs: wanted at least 1, got 0"),

@@ -212,7 +212,6 @@ def test_a_stage_is_told_in_one_line(stage: Stage, told: str) -> None:
 
 def test_a_margin_that_takes_from_the_box_is_told_as_such() -> None:
     assert "; liver - 20 voxels; " in describe_stage(CROP, Crop(margin_voxels=-20))
-    assert "; liver + 15 mm + 60 mm left; " in describe_stage(CROP, Crop(margin_mm=15, left_mm=60))
 
 
 def test_a_system_is_told_with_its_options() -> None:

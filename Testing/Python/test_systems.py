@@ -219,8 +219,6 @@ def test_a_box_around_a_mask_has_the_recipe_s_margin():
     mask[10:20, 12:22, 8:20] = True
     around = Study(scan, {}, "CT").box_around(mask, geometry, Crop(margin_mm=4.0))
     assert around == Box((4, 8, 8), (20, 18, 14))  # 4 mm are 4 voxels, and 2 slices of 2 mm
-    to_the_left = Study(scan, {}, "CT").box_around(mask, geometry, Crop(margin_mm=4.0, left_mm=5.0))
-    assert to_the_left == Box((4, 8, 8), (25, 18, 14))
 
 
 def test_every_system_that_a_recipe_can_name_is_there_and_returns_an_outcome():
