@@ -91,6 +91,15 @@ class Segmenter:
         self._run = system_named(self.bundle.recipe.system)
         self.opening_seconds = time.perf_counter() - began
 
+    def get_ready(self) -> None:
+        """Prepare the networks, in the background, for windows of full size, which most scans need; returns at once.
+
+        For whoever has a scan to read meanwhile.
+        """
+        for stage, engine in zip(self.bundle.recipe.stages, self.engines, strict=True):
+            if stage.window is not None:
+                engine.get_ready((1, stage.arguments.get("in_channels", 1), *stage.window[::-1]))
+
     def __call__(
         self,
         image: sitk.Image,

@@ -297,6 +297,7 @@ class _Networks:
             return False
         del before  # two sets of networks may be more than the memory holds
         self._segmenter = Segmenter(bundle, device=request.device, precision=request.precision)
+        self._segmenter.get_ready()
         self._asked = asked
         return True
 

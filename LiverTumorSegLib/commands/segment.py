@@ -146,6 +146,7 @@ def _segment_to_files(
             segmenter = Segmenter(
                 options.bundle, device=options.device, precision=options.precision, registration=options.registration
             )
+            segmenter.get_ready()
         image, others, read = reading.result()
         segmentation = segmenter(
             image, phases=others, modality=modality, sensitivity=options.sensitivity, progress=console.progress

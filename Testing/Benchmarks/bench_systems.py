@@ -153,6 +153,10 @@ class Meter:
             self._answers[size] = np.zeros((size[0], self.classes, *size[2:]), np.float32)
         return self._answers[size].copy()  # the caller's to change, as an engine's answer is
 
+    def get_ready(self, shape: tuple[int, ...]) -> None:
+        """See `Engine`."""
+        self.engine.get_ready(shape)
+
     def move_to_cpu(self) -> None:
         """See `Engine`."""
         self.engine.move_to_cpu()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from LiverTumorSegLib.bundle import Bundle, seal_bundle
@@ -14,6 +17,7 @@ from LiverTumorSegLib.inference import open_engine, run_network
 from LiverTumorSegLib.networks import build_network
 from LiverTumorSegLib.networks.export import export_openvino, import_openvino
 from LiverTumorSegLib.recipe import Grid, Recipe, Stage
+from LiverTumorSegLib.segmenter import Segmenter
 from LiverTumorSegLib.systems.stages import Networks
 from test_inference import Scarce, noise
 
@@ -118,6 +122,61 @@ def test_what_else_goes_wrong_in_openvino_is_no_memory_error(
     monkeypatch.setattr(engine, "_compile", lambda shape: Memoryless("wrong shape"))
     with pytest.raises(RuntimeError, match="wrong shape"):
         engine(noise(16, 16, 16)[None])
+
+
+def counted(engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Return the shapes that an engine compiles from now on, as a list that grows."""
+    shapes, compiled = [], engine._compile
+
+    def compile_and_count(shape: tuple[int, ...]) -> object:
+        shapes.append(shape)
+        return compiled(shape)
+
+    monkeypatch.setattr(engine, "_compile", compile_and_count)
+    return shapes
+
+
+def test_what_an_engine_got_ready_for_is_compiled_once_and_gives_the_same_numbers(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, array = open_engine(small_bundle, "whole", engine="openvino"), noise(16, 24, 16)[None]
+    expected = engine(array)
+    prepared = open_engine(small_bundle, "whole", engine="openvino")
+    shapes = counted(prepared, monkeypatch)
+    for _ in range(2):
+        prepared.get_ready(array.shape)
+    np.testing.assert_array_equal(prepared(array), expected)
+    prepared.get_ready(array.shape)
+    assert shapes == [(1, 1, 16, 24, 16)]
+    np.testing.assert_array_equal(prepared(array[..., :8]), engine(array[..., :8]))  # another shape comes as ever
+    torch = open_engine(small_bundle, "whole", engine="torch")
+    torch.get_ready(array.shape)
+    np.testing.assert_allclose(torch(array), expected, atol=1e-3)
+
+
+def test_what_went_wrong_while_an_engine_got_ready_is_told_by_the_call_and_the_next_one_tries_again(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, array = open_engine(small_bundle, "whole", engine="openvino"), noise(16, 16, 16)[None]
+    monkeypatch.setattr(engine, "_core", Memoryless("std::bad_alloc"))
+    engine.get_ready(array.shape)
+    with pytest.raises(MemoryError, match=r"cpu: not enough memory for \(1, 1, 16, 16, 16\)"):
+        engine(array)
+    monkeypatch.undo()
+    assert engine(array).shape == (1, 3, 16, 16, 16)
+
+
+def test_a_segmenter_gets_its_networks_ready_for_whole_windows(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = small_bundle.recipe.stages
+    stages = replace(first, window=(16, 24, 32)), replace(second, window=None)
+    bundle = replace(small_bundle, recipe=replace(small_bundle.recipe, stages=stages))
+    segmenter = Segmenter(bundle, device="cpu")
+    shapes = [counted(engine, monkeypatch) for engine in segmenter.engines]
+    segmenter.get_ready()
+    segmenter.engines[0](noise(32, 24, 16)[None])
+    assert shapes == [[(1, 1, 32, 24, 16)], []]  # (i, j, k) of the recipe is (k, j, i) of arrays
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate 2 GiB", "can't allocate memory: 64 bytes"])

@@ -30,6 +30,7 @@ class Engine:
     name, precision = "stand-in", "f32"
     def __init__(self, device): self.device = device
     def __call__(self, array): return np.zeros((1, 3, *array.shape[2:]), np.float32)
+    def get_ready(self, shape): pass
     def move_to_cpu(self): self.device = "cpu"
 
 {engine}
