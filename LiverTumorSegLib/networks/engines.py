@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
 
 _COMPILED_SHAPES = 2  # each compiled shape keeps its own working memory
-_AHEAD = ThreadPoolExecutor(1, "compile")  # OpenVINO compiles on one core
 # The last is a thread that finds no room for its stack.
 _NO_MEMORY = (
     *("failed to allocate", "can't alloc", "cannot allocate", "bad_alloc", "bad allocation"),
@@ -97,7 +96,9 @@ class OpenVINOEngine:
     def get_ready(self, shape: tuple[int, ...]) -> None:
         """Compile an input size in another thread; see `Engine`."""
         if shape not in self._requests and shape not in self._coming:
-            self._coming[shape] = _AHEAD.submit(self._compile, shape)
+            thread = ThreadPoolExecutor(1, "compile")
+            self._coming[shape] = thread.submit(self._compile, shape)
+            thread.shutdown(wait=False)  # it ends with its work
 
     def move_to_cpu(self) -> None:
         """It is there already."""
@@ -107,6 +108,7 @@ class OpenVINOEngine:
             while len(self._requests) >= _COMPILED_SHAPES:
                 self._requests.popitem(last=False)
             coming = self._coming.pop(shape, None)
+            self._coming.clear()  # what was expected and did not come would hold memory in vain
             self._requests[shape] = coming.result() if coming else self._compile(shape)
         self._requests.move_to_end(shape)
         return self._requests[shape]

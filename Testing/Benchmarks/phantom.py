@@ -51,8 +51,7 @@ def write_scan(path: Path, slices: int = SLICES) -> Path:
     x, y, z = (np.arange(-half + _DRAWN_MM / 2, half, _DRAWN_MM, np.float32) for half in (n / 2 for n in _SIZE_MM))
     drawn = np.full((len(z), len(y), len(x)), -1000, np.float32)
     for hu, middle, axes in _PARTS:
-        squares = (((each - m) / a) ** 2 for each, m, a in zip((x, y, z), middle, axes, strict=True))
-        along_x, along_y, along_z = squares
+        along_x, along_y, along_z = (((each - m) / a) ** 2 for each, m, a in zip((x, y, z), middle, axes, strict=True))
         drawn[along_z[:, None, None] + along_y[:, None] + along_x <= 1] = hu
     coarse = sitk.GetImageFromArray(drawn)
     coarse.SetSpacing([_DRAWN_MM] * 3)

@@ -149,6 +149,9 @@ def test_what_an_engine_got_ready_for_is_compiled_once_and_gives_the_same_number
     prepared.get_ready(array.shape)
     assert shapes == [(1, 1, 16, 24, 16)]
     np.testing.assert_array_equal(prepared(array[..., :8]), engine(array[..., :8]))  # another shape comes as ever
+    prepared.get_ready((1, 1, 32, 32, 32))
+    prepared(array[..., :16, :8])
+    assert not prepared._coming  # a scan that is smaller than expected lets go of what was for a larger one
     torch = open_engine(small_bundle, "whole", engine="torch")
     torch.get_ready(array.shape)
     np.testing.assert_allclose(torch(array), expected, atol=1e-3)
