@@ -1,7 +1,7 @@
 """The scan that times are measured on: a trunk of ellipsoids, which stays what it is when the generator changes.
 
 512 x 512 x 200 voxels of 0.78 x 0.78 x 1.5 mm, int16, gzipped NIfTI: a portal venous CT from the chest to the pelvis
-with a liver of 1.5 l, the size of most adults', and lesions of 12 to 50 mm in it.
+with a liver of 1.7 l and lesions of 12 to 50 mm in it.
 """
 
 from __future__ import annotations
