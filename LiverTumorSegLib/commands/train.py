@@ -115,9 +115,11 @@ def train_recipe(options: argparse.Namespace, console: Console) -> int:
                 return _train_all_folds(job, console, progress, is_follower(), cluster_of(options))
             outcome = train_fold(job, finished, progress, console.note)
     except KeyboardInterrupt:
-        console.note(
-            f"interrupted; the same command goes on from the checkpoint in {options.output}, a minute or so old"
-        )
+        if any(options.output.rglob("*.checkpoint.safetensors")):
+            told = f"interrupted; the same command goes on from the checkpoint in {options.output}, a minute or so old"
+        else:
+            told = "interrupted before the first checkpoint; the same command begins the training anew"
+        console.note(told)
         return 130
     if outcome.bundle is not None:
         _show_bundle(outcome.bundle, console)

@@ -132,9 +132,19 @@ def test_in_a_team_a_fold_that_fails_ends_the_run_as_the_other_processes_are_sti
 
 
 def test_an_interrupted_run_says_how_it_goes_on(ask, capsys, monkeypatch):
-    def interrupted(*_: object) -> None:
+    def interrupted_at_once(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def interrupted(job, *_):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "whole.checkpoint.safetensors").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "train_fold", interrupted_at_once)
+    assert ask() == 130
+    assert (
+        "interrupted before the first checkpoint; the same command begins the training anew" in capsys.readouterr().out
+    )
     monkeypatch.setattr(jobs, "train_fold", interrupted)
     assert ask() == 130
     assert "interrupted; the same command goes on from the checkpoint in" in capsys.readouterr().out
